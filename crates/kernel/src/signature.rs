@@ -1,0 +1,305 @@
+//! Both dialects of the signature, sign and verify (`signing.md`).
+//!
+//! Dialect 1 is the timestamped list: `t=<seconds>,v1=<hex>,…`, the HMAC-SHA256 of `<t>.<body>` under the whole secret
+//! text. Dialect 2 is Standard Webhooks 1.0: `v1,<base64> …`, the HMAC-SHA256 of `<id>.<t>.<body>` under the secret's
+//! decoded bytes. One signature per live secret, newest first.
+
+use std::{fmt::Write, time::Duration};
+
+use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use thiserror::Error;
+
+use crate::{SigningSecret, Timestamp, secret::Standing};
+
+/// The headers of Standard Webhooks.
+pub const WEBHOOK_ID: &str = "webhook-id";
+/// See [`WEBHOOK_ID`].
+pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+/// See [`WEBHOOK_ID`].
+pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
+
+/// An endpoint's secrets, ready to sign: the keys of both dialects are prepared once, not per request.
+#[derive(Clone, Debug, Default)]
+pub struct Signer {
+    keys: Vec<Keys>,
+}
+
+#[derive(Clone, Debug)]
+struct Keys {
+    standing: Standing,
+    list: hmac::Key,
+    standard: hmac::Key,
+}
+
+impl Keys {
+    fn new(secret: &SigningSecret, standing: Standing) -> Self {
+        Self {
+            standing,
+            list: hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes()),
+            standard: hmac::Key::new(hmac::HMAC_SHA256, &secret.key_bytes()),
+        }
+    }
+
+    fn sign_list(&self, seconds: &str, body: &[u8]) -> hmac::Tag {
+        sign_parts(&self.list, &[seconds.as_bytes(), b".", body])
+    }
+
+    fn sign_standard(&self, webhook_id: &str, seconds: &str, body: &[u8]) -> hmac::Tag {
+        sign_parts(&self.standard, &[webhook_id.as_bytes(), b".", seconds.as_bytes(), b".", body])
+    }
+}
+
+/// Signs a message in pieces, so that the body is never copied.
+fn sign_parts(key: &hmac::Key, parts: &[&[u8]]) -> hmac::Tag {
+    let mut context = hmac::Context::with_key(key);
+    for part in parts {
+        context.update(part);
+    }
+    context.sign()
+}
+
+/// The values of the signature headers of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signatures {
+    /// When it was signed: `webhook-timestamp`, in seconds since the epoch.
+    pub timestamp: String,
+    /// The timestamped list's header.
+    pub list: String,
+    /// `webhook-signature`.
+    pub standard: String,
+}
+
+impl Signer {
+    /// A signer of these secrets, which are given newest first.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a SigningSecret, Standing)>) -> Self {
+        let signs = |&(_, standing): &(_, Standing)| standing != Standing::Expired;
+        Self {
+            keys: secrets
+                .into_iter()
+                .filter(signs)
+                .map(|(secret, standing)| Keys::new(secret, standing))
+                .collect(),
+        }
+    }
+
+    /// Signs a body now, with each secret that is live now.
+    pub fn sign(&self, webhook_id: &str, now: Timestamp, body: &[u8]) -> Signatures {
+        let timestamp = now.as_seconds().to_string();
+        let mut list = format!("t={timestamp}");
+        let mut standard = String::new();
+        for keys in self.keys.iter().filter(|keys| keys.standing.signs_at(now)) {
+            list.push_str(",v1=");
+            push_hex(&mut list, keys.sign_list(&timestamp, body).as_ref());
+            standard.push_str(if standard.is_empty() { "v1," } else { " v1," });
+            STANDARD.encode_string(keys.sign_standard(webhook_id, &timestamp, body), &mut standard);
+        }
+        Signatures { timestamp, list, standard }
+    }
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for &byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)].into());
+        text.push(DIGITS[usize::from(byte & 15)].into());
+    }
+}
+
+/// Why a request's signature does not hold.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum InvalidSignature {
+    /// The header is not of the dialect's form.
+    #[error("the signature header is malformed: {0}")]
+    Malformed(&'static str),
+    /// It was signed too long ago, or in the future.
+    #[error(
+        "the timestamp {timestamp} is {apart_seconds} s away from now; at most {tolerance_seconds} s are allowed"
+    )]
+    OutsideTolerance {
+        /// What the header says, in seconds since the epoch.
+        timestamp: i64,
+        /// How far that is from now.
+        apart_seconds: u64,
+        /// How far it may be.
+        tolerance_seconds: u64,
+    },
+    /// No signature in the header was made with this secret over this body.
+    #[error("no signature matches: another secret, or the body was changed after it was signed")]
+    NoMatch,
+}
+
+/// How a receiver judges the age of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    /// The receiver's time.
+    pub now: Timestamp,
+    /// How far from it a timestamp may be.
+    pub allowed: Duration,
+}
+
+impl Tolerance {
+    fn check(self, seconds: &str) -> Result<(), InvalidSignature> {
+        let timestamp: i64 = seconds
+            .parse()
+            .map_err(|_| InvalidSignature::Malformed("the timestamp is no integer"))?;
+        let apart_seconds = timestamp.abs_diff(self.now.as_seconds());
+        let tolerance_seconds = self.allowed.as_secs();
+        if apart_seconds <= tolerance_seconds {
+            Ok(())
+        } else {
+            Err(InvalidSignature::OutsideTolerance { timestamp, apart_seconds, tolerance_seconds })
+        }
+    }
+}
+
+/// Verifies the timestamped list.
+pub fn verify_list(
+    header: &str,
+    body: &[u8],
+    secret: &SigningSecret,
+    tolerance: Tolerance,
+) -> Result<(), InvalidSignature> {
+    let items = || header.split(',').filter_map(|item| item.trim().split_once('='));
+    let seconds = items().find_map(|(key, value)| (key == "t").then_some(value));
+    let seconds = seconds.ok_or(InvalidSignature::Malformed("it has no t="))?;
+    let expected = Keys::new(secret, Standing::Current).sign_list(seconds, body);
+    let mut expected_hex = String::new();
+    push_hex(&mut expected_hex, expected.as_ref());
+    let matches = |(key, value): (&str, &str)| {
+        key == "v1" && verify_slices_are_equal(value.as_bytes(), expected_hex.as_bytes()).is_ok()
+    };
+    if !items().any(matches) {
+        return Err(InvalidSignature::NoMatch);
+    }
+    tolerance.check(seconds)
+}
+
+/// Verifies Standard Webhooks.
+pub fn verify_standard(
+    webhook_id: &str,
+    timestamp: &str,
+    header: &str,
+    body: &[u8],
+    secret: &SigningSecret,
+    tolerance: Tolerance,
+) -> Result<(), InvalidSignature> {
+    let expected = Keys::new(secret, Standing::Current).sign_standard(webhook_id, timestamp, body);
+    let mut expected_text = String::from("v1,");
+    let _ = write!(expected_text, "{}", STANDARD.encode(expected));
+    let matches =
+        |item: &str| verify_slices_are_equal(item.as_bytes(), expected_text.as_bytes()).is_ok();
+    if !header.split(' ').any(matches) {
+        return Err(InvalidSignature::NoMatch);
+    }
+    tolerance.check(timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Vector {
+        name: String,
+        webhook_id: String,
+        timestamp: i64,
+        body: String,
+        secrets: Vec<SigningSecret>,
+        list_header: String,
+        standard_header: String,
+    }
+
+    fn vectors() -> Vec<Vector> {
+        let file: serde_json::Value =
+            serde_json::from_str(include_str!("../tests/data/signing-vectors.json")).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let cases = file["cases"].as_array().unwrap();
+        let vector = |case: &serde_json::Value| Vector {
+            name: text(&case["name"]),
+            webhook_id: text(&case["webhook_id"]),
+            timestamp: case["timestamp"].as_i64().unwrap(),
+            body: text(&case["body"]),
+            secrets: case["secrets_newest_first"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|secret| SigningSecret::parse(secret.as_str().unwrap()).unwrap())
+                .collect(),
+            list_header: text(&case["list_header"]),
+            standard_header: text(&case["standard_header"]),
+        };
+        cases.iter().map(vector).collect()
+    }
+
+    #[test]
+    fn the_vectors_are_reproduced_and_verified() {
+        let vectors = vectors();
+        assert!(vectors.len() >= 4);
+        for vector in vectors {
+            let now = Timestamp::from_micros(vector.timestamp * 1_000_000);
+            let signer =
+                Signer::new(vector.secrets.iter().map(|secret| (secret, Standing::Current)));
+            let body = vector.body.as_bytes();
+            let signed = signer.sign(&vector.webhook_id, now, body);
+            assert_eq!(signed.list, vector.list_header, "{}", vector.name);
+            assert_eq!(signed.standard, vector.standard_header, "{}", vector.name);
+
+            let tolerance = Tolerance { now, allowed: Duration::from_secs(300) };
+            for secret in &vector.secrets {
+                assert_eq!(verify_list(&signed.list, body, secret, tolerance), Ok(()));
+                let standard = |body| {
+                    verify_standard(
+                        &vector.webhook_id,
+                        &signed.timestamp,
+                        &signed.standard,
+                        body,
+                        secret,
+                        tolerance,
+                    )
+                };
+                assert_eq!(standard(body), Ok(()));
+                assert_eq!(standard(b"{}"), Err(InvalidSignature::NoMatch));
+            }
+        }
+    }
+
+    #[test]
+    fn only_live_secrets_sign() {
+        let now = Timestamp::from_micros(50_000_000);
+        let secrets = [1_u8, 2, 3, 4].map(|byte| SigningSecret::from_entropy(&[byte; 32]));
+        let until = |micros| Standing::Grace { until: Timestamp::from_micros(micros) };
+        let standings =
+            [Standing::Current, until(50_000_001), until(50_000_000), Standing::Expired];
+        let signed = Signer::new(secrets.iter().zip(standings)).sign("evt_1", now, b"{}");
+        let tolerance = Tolerance { now, allowed: Duration::ZERO };
+        let verifies = secrets.each_ref().map(|secret| {
+            let list = verify_list(&signed.list, b"{}", secret, tolerance).is_ok();
+            let standard =
+                verify_standard("evt_1", "50", &signed.standard, b"{}", secret, tolerance).is_ok();
+            assert_eq!(list, standard);
+            list
+        });
+        assert_eq!(verifies, [true, true, false, false]);
+    }
+
+    #[test]
+    fn a_verifier_says_why_not() {
+        let secret = SigningSecret::from_entropy(&[1; 32]);
+        let signer = Signer::new([(&secret, Standing::Current)]);
+        let signed = signer.sign("evt_1", Timestamp::from_micros(1_000_000_000), b"{}");
+        let late = Tolerance {
+            now: Timestamp::from_micros(1_301_000_000),
+            allowed: Duration::from_secs(300),
+        };
+        let expected = InvalidSignature::OutsideTolerance {
+            timestamp: 1000,
+            apart_seconds: 301,
+            tolerance_seconds: 300,
+        };
+        assert_eq!(verify_list(&signed.list, b"{}", &secret, late), Err(expected));
+        for malformed in ["", "v1=ab", "t"] {
+            let verdict = verify_list(malformed, b"{}", &secret, late);
+            assert_eq!(verdict, Err(InvalidSignature::Malformed("it has no t=")), "{malformed}");
+        }
+    }
+}
