@@ -1,1 +1,270 @@
+//! Where Postrider keeps what it promised.
+//!
+//! [`Store`] is the seam: its verbs are each one transaction, and a verb that answers `Ok` has been committed to disk.
+//! [`sqlite`] keeps everything in one file; [`memory`] is the model, simple enough to be believed, that tests hold the
+//! others against. [`conformance`] is the one suite that every store passes.
+//!
+//! Nothing here decides: what follows an attempt, which secrets sign, when to retry, all that is the kernel's. Nothing
+//! here encrypts: what must not be read arrives [`Sealed`].
+#![forbid(unsafe_code)]
 
+pub mod conformance;
+pub mod group_commit;
+pub mod memory;
+mod model;
+pub mod sqlite;
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use postrider_kernel::{
+    EndpointId, EventId, EventType, Role, TenantId, Timestamp, TokenId, UserId,
+};
+use thiserror::Error;
+
+pub use model::*;
+
+/// What a verb answers.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Why a verb did nothing. Either way nothing of it was kept.
+#[derive(Clone, Debug, Error)]
+pub enum StoreError {
+    /// The store can't write or read right now: the disk is full, an IO error, shutting down. Worth another try later.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored contradicts itself, or the caller did: a fault of ours that no other try will mend.
+    #[error("the store is inconsistent: {0}")]
+    Inconsistent(String),
+}
+
+/// The verbs. Each is one transaction; those that read see all that was answered before they were called.
+///
+/// A verb that names a tenant sees nothing of another one: what belongs to somebody else is as if it weren't there.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // ---- the instance ----
+
+    /// Keeps the master key's check value if none is kept yet; answers the one that is kept.
+    async fn keep_key_check(&self, check: Vec<u8>) -> Result<Vec<u8>>;
+
+    /// Hands out `count` (at least 1) identifiers of a kind that nobody was or will be handed again.
+    async fn reserve_ids(&self, kind: IdKind, count: u32) -> Result<Range<i64>>;
+
+    /// Whether another process has changed the store since this was last asked (or, at first, since it was opened).
+    async fn changed_elsewhere(&self) -> Result<bool>;
+
+    /// Whether the store can be read and its schema is current.
+    async fn check_health(&self) -> Result<()>;
+
+    /// Begins a life of the server: every lease of an earlier life is void and its delivery pending again, due when it
+    /// was. Answers the lease under which this life claims and records.
+    async fn begin_life(&self) -> Result<Lease>;
+
+    // ---- tenants, users, tokens ----
+
+    /// Makes a tenant with its catalogue; `false` when the name is taken.
+    async fn create_tenant(&self, tenant: NewTenant, by: By) -> Result<bool>;
+
+    /// Every tenant, by id.
+    async fn tenants(&self) -> Result<Vec<Tenant>>;
+
+    /// Replaces a tenant's JWT secret; `false` when there is no such tenant.
+    async fn set_jwt_secret(&self, tenant: TenantId, secret: Sealed, by: By) -> Result<bool>;
+
+    /// Makes a user; `false` when the name is taken, by whichever tenant.
+    async fn create_user(&self, user: NewUser, by: By) -> Result<bool>;
+
+    /// A user, of whichever tenant.
+    async fn user(&self, id: UserId) -> Result<Option<User>>;
+
+    /// A tenant's users, by id.
+    async fn users(&self, tenant: TenantId) -> Result<Vec<User>>;
+
+    /// Disables a tenant's user, whose credentials then stop counting; `false` when there is no such user.
+    async fn disable_user(&self, tenant: TenantId, name: &str, by: By) -> Result<bool>;
+
+    /// Makes a token. Its user, if any, is of the same tenant.
+    async fn create_token(&self, token: NewToken, by: By) -> Result<()>;
+
+    /// The token with that hash, of whichever tenant, revoked and expired ones included.
+    async fn token_by_hash(&self, hash: [u8; 32]) -> Result<Option<Token>>;
+
+    /// A tenant's tokens, by id.
+    async fn tokens(&self, tenant: TenantId) -> Result<Vec<Token>>;
+
+    /// Revokes a tenant's token; `false` when there is no such token, or it was revoked before.
+    async fn revoke_token(&self, tenant: TenantId, id: TokenId, by: By) -> Result<bool>;
+
+    // ---- the catalogue ----
+
+    /// Adds an event type at the end of a tenant's catalogue, or offers a retired one again where it stood;
+    /// `None` when it is already offered.
+    async fn add_event_type(
+        &self,
+        tenant: TenantId,
+        event_type: EventType,
+        description: String,
+        by: By,
+    ) -> Result<Option<CatalogueEntry>>;
+
+    /// Retires an event type; `false` when it is not offered.
+    async fn retire_event_type(
+        &self,
+        tenant: TenantId,
+        event_type: EventType,
+        by: By,
+    ) -> Result<bool>;
+
+    /// A tenant's whole catalogue, retired types included, in catalogue order.
+    async fn event_types(&self, tenant: TenantId) -> Result<Vec<CatalogueEntry>>;
+
+    // ---- endpoints and their secrets ----
+
+    /// Makes an endpoint with its first secret.
+    async fn create_endpoint(&self, endpoint: NewEndpoint, by: By) -> Result<Endpoint>;
+
+    /// Changes an endpoint; a subscription that stays keeps its `added_at`. `None` when there is no such endpoint.
+    async fn update_endpoint(
+        &self,
+        tenant: TenantId,
+        id: EndpointId,
+        change: EndpointChange,
+        by: By,
+    ) -> Result<Option<Endpoint>>;
+
+    /// Marks an endpoint deleted: from then on no verb shows it, and nothing of it is claimed. Its rows are purged
+    /// later. `false` when there is no such endpoint.
+    async fn delete_endpoint(&self, tenant: TenantId, id: EndpointId, by: By) -> Result<bool>;
+
+    /// One endpoint.
+    async fn endpoint(&self, tenant: TenantId, id: EndpointId) -> Result<Option<Endpoint>>;
+
+    /// A page of a tenant's endpoints.
+    async fn endpoints(&self, tenant: TenantId, query: EndpointQuery) -> Result<Page<Endpoint>>;
+
+    /// All of a tenant's endpoints with their live secrets, by id: what the directory is made of.
+    async fn directory(&self, tenant: TenantId) -> Result<Vec<DirectoryEntry>>;
+
+    /// Reads an endpoint's current secret, and writes to the audit log that it was revealed.
+    async fn reveal_secret(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        by: By,
+    ) -> Result<Option<StoredSecret>>;
+
+    /// Makes `secret` the current one and expires the older ones as [`postrider_kernel::secret::expire`] decides with
+    /// that grace at `by.at`; the ciphertext of those that sign no more is wiped. `None` when there is no such endpoint.
+    async fn expire_secret(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        secret: NewSecret,
+        grace: Option<std::time::Duration>,
+        by: By,
+    ) -> Result<Option<Endpoint>>;
+
+    // ---- events and deliveries ----
+
+    /// Keeps an event and all that it is owed to.
+    async fn publish(&self, publication: Publication) -> Result<Published>;
+
+    /// Owes old events to an endpoint once more, due at `by.at`: all of them or none.
+    async fn resend(&self, resend: Resend, by: By) -> Result<Resent>;
+
+    /// Leases up to `limit` pending deliveries of one endpoint that are due at `now`, the earliest first. Answers none
+    /// when the endpoint is inactive or deleted. Looks at this endpoint's deliveries alone.
+    async fn claim_due(
+        &self,
+        endpoint: EndpointId,
+        now: Timestamp,
+        limit: u32,
+        lease: Lease,
+    ) -> Result<Claim>;
+
+    /// For each endpoint, active or not, that has pending deliveries: when the earliest is due.
+    async fn earliest_due(&self) -> Result<Vec<(TenantId, EndpointId, Timestamp)>>;
+
+    /// When one endpoint's earliest pending delivery is due.
+    async fn earliest_due_of(&self, endpoint: EndpointId) -> Result<Option<Timestamp>>;
+
+    /// Writes an attempt and its delivery's next state, and deactivates the endpoint where the settlement says so.
+    /// Changes nothing when the lease was lost.
+    async fn record(&self, attempt: AttemptRecord) -> Result<Recorded>;
+
+    /// Gives leased deliveries back untried: they are pending again, due when they were. Those whose lease was lost are
+    /// left alone.
+    async fn give_back(
+        &self,
+        deliveries: Vec<postrider_kernel::DeliveryId>,
+        lease: Lease,
+    ) -> Result<()>;
+
+    /// A page of an endpoint's attempts; empty for an endpoint that isn't there.
+    async fn attempts(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        query: AttemptQuery,
+    ) -> Result<Page<Attempt>>;
+
+    /// Which of these events a tenant has.
+    async fn known_events(&self, tenant: TenantId, events: Vec<EventId>) -> Result<Vec<EventId>>;
+
+    // ---- upkeep ----
+
+    /// Drops up to about `limit` rows of what is no longer kept, as [`Purge`] says. Call until it answers zero.
+    async fn purge(&self, purge: Purge, limit: u32) -> Result<u64>;
+
+    /// A tenant's audit log, oldest first.
+    async fn audit(&self, tenant: TenantId) -> Result<Vec<AuditEntry>>;
+}
+
+/// The kinds of identifiers that are handed out in blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IdKind {
+    /// Tenants.
+    Tenant,
+    /// Users.
+    User,
+    /// API tokens.
+    Token,
+    /// Endpoints.
+    Endpoint,
+    /// Signing secrets.
+    Secret,
+    /// Events.
+    Event,
+    /// Deliveries.
+    Delivery,
+    /// Attempts.
+    Attempt,
+    /// Lines of the audit log.
+    Audit,
+    /// Lives of the server.
+    Life,
+}
+
+impl IdKind {
+    /// The name under which the store keeps the next free identifier.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::User => "user",
+            Self::Token => "token",
+            Self::Endpoint => "endpoint",
+            Self::Secret => "secret",
+            Self::Event => "event",
+            Self::Delivery => "delivery",
+            Self::Attempt => "attempt",
+            Self::Audit => "audit",
+            Self::Life => "life",
+        }
+    }
+}
+
+/// A role's column, read back.
+pub(crate) fn role_from(text: &str) -> Result<Role> {
+    Role::parse(text).ok_or_else(|| StoreError::Inconsistent(format!("unknown role {text}")))
+}

@@ -1,0 +1,619 @@
+//! The values that the verbs take and give.
+
+use std::{net::IpAddr, time::Duration};
+
+use bytes::Bytes;
+use postrider_kernel::{
+    AttemptId, AuditId, Created, DeliveryId, EndpointId, EventId, EventType, Failure, Next, Role,
+    SecretId, Target, TenantId, Timestamp, TokenId, Trigger, UserId, secret::Standing,
+};
+
+/// A ciphertext: what is inside, the store can't read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(pub Vec<u8>);
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// Who asks for a change, from where, and when: a line of the audit log, and the time that the change carries.
+#[derive(Clone, Debug)]
+pub struct By {
+    /// Who.
+    pub actor: Actor,
+    /// From which address, if over the network.
+    pub address: Option<IpAddr>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Who can change something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A user, by a JWT.
+    User(UserId),
+    /// An API token.
+    Token(TokenId),
+    /// The command line, by somebody who can read the data directory.
+    CommandLine,
+    /// The service itself.
+    Service,
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::Token(id) => write!(f, "token:{id}"),
+            Self::CommandLine => f.write_str("command-line"),
+            Self::Service => f.write_str("service"),
+        }
+    }
+}
+
+/// What the audit log tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A tenant was made.
+    TenantCreated,
+    /// A tenant's JWT secret was replaced.
+    JwtSecretReplaced,
+    /// A user was made.
+    UserCreated,
+    /// A user was disabled.
+    UserDisabled,
+    /// A token was made.
+    TokenCreated,
+    /// A token was revoked.
+    TokenRevoked,
+    /// An event type was added or offered again.
+    EventTypeAdded,
+    /// An event type was retired.
+    EventTypeRetired,
+    /// An endpoint was made.
+    EndpointCreated,
+    /// An endpoint was changed.
+    EndpointChanged,
+    /// An endpoint was deactivated by its receiver's 410.
+    EndpointDeactivated,
+    /// An endpoint was deleted.
+    EndpointDeleted,
+    /// A signing secret was shown.
+    SecretRevealed,
+    /// A signing secret was expired.
+    SecretExpired,
+    /// Events were sent again.
+    Resent,
+}
+
+impl Action {
+    /// The name in the store and, later, the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TenantCreated => "tenant_created",
+            Self::JwtSecretReplaced => "jwt_secret_replaced",
+            Self::UserCreated => "user_created",
+            Self::UserDisabled => "user_disabled",
+            Self::TokenCreated => "token_created",
+            Self::TokenRevoked => "token_revoked",
+            Self::EventTypeAdded => "event_type_added",
+            Self::EventTypeRetired => "event_type_retired",
+            Self::EndpointCreated => "endpoint_created",
+            Self::EndpointChanged => "endpoint_changed",
+            Self::EndpointDeactivated => "endpoint_deactivated",
+            Self::EndpointDeleted => "endpoint_deleted",
+            Self::SecretRevealed => "secret_revealed",
+            Self::SecretExpired => "secret_expired",
+            Self::Resent => "resent",
+        }
+    }
+}
+
+/// One line of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// Its identifier.
+    pub id: AuditId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// Who did it, as [`Actor`] prints.
+    pub actor: String,
+    /// From which address.
+    pub address: Option<String>,
+    /// What was done, as [`Action::as_str`] names it.
+    pub action: String,
+    /// To what: `endpoint:7`, `token:3`, `event_type:post.created`.
+    pub subject: String,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its identifier.
+    pub id: TenantId,
+    /// Its name, unique in the instance.
+    pub name: String,
+    /// What its JWTs are signed with, encrypted.
+    pub jwt_secret: Sealed,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A tenant to make; its identifier was reserved, since the encryption is bound to it.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    /// Its reserved identifier.
+    pub id: TenantId,
+    /// Its name.
+    pub name: String,
+    /// What its JWTs are signed with, encrypted.
+    pub jwt_secret: Sealed,
+    /// Its event types with their descriptions, in order.
+    pub catalogue: Vec<(EventType, String)>,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its identifier, unique in the instance.
+    pub id: UserId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its name, unique in the instance.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The argon2 hash of its password, in PHC form.
+    pub password_hash: String,
+    /// Whether its credentials count.
+    pub is_active: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A user to make.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// Its reserved identifier.
+    pub id: UserId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The argon2 hash of its password, in PHC form.
+    pub password_hash: String,
+}
+
+/// An API token, without the token itself: that is kept as a hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its identifier.
+    pub id: TokenId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// The user on whose behalf it acts.
+    pub user: Option<UserId>,
+    /// What it is called.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stops counting.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A token to make.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// Its reserved identifier.
+    pub id: TokenId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// The user on whose behalf it acts.
+    pub user: Option<UserId>,
+    /// What it is called.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// When it stops counting.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// An event type in a tenant's catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogueEntry {
+    /// Its name.
+    pub event_type: EventType,
+    /// What it means; may be empty.
+    pub description: String,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it was retired: no longer offered, still publishable.
+    pub retired_at: Option<Timestamp>,
+}
+
+/// An event type that an endpoint enabled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Which one.
+    pub event_type: EventType,
+    /// Since when.
+    pub added_at: Timestamp,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its identifier.
+    pub id: EndpointId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed, or its secret expired.
+    pub updated_at: Timestamp,
+    /// Whether it is owed new events, and what it is owed is attempted.
+    pub is_active: bool,
+    /// Where its requests go.
+    pub target: Target,
+    /// The admin's own words.
+    pub description: String,
+    /// What it enabled, in the order in which the admin wrote it.
+    pub subscriptions: Vec<Subscription>,
+    /// Whether its certificate is checked.
+    pub ssl_cert_verification: bool,
+}
+
+/// An endpoint to make.
+#[derive(Clone, Debug)]
+pub struct NewEndpoint {
+    /// Its reserved identifier.
+    pub id: EndpointId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// See [`Endpoint::is_active`].
+    pub is_active: bool,
+    /// See [`Endpoint::target`].
+    pub target: Target,
+    /// See [`Endpoint::description`].
+    pub description: String,
+    /// What it enables, in order, without repetitions.
+    pub event_types: Vec<EventType>,
+    /// See [`Endpoint::ssl_cert_verification`].
+    pub ssl_cert_verification: bool,
+    /// Its first signing secret.
+    pub secret: NewSecret,
+}
+
+/// What to change of an endpoint; `None` leaves a field as it is. Even an empty change moves `updated_at`.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointChange {
+    /// See [`Endpoint::is_active`].
+    pub is_active: Option<bool>,
+    /// See [`Endpoint::target`].
+    pub target: Option<Target>,
+    /// See [`Endpoint::description`].
+    pub description: Option<String>,
+    /// The new set of event types, in order, without repetitions.
+    pub event_types: Option<Vec<EventType>>,
+    /// See [`Endpoint::ssl_cert_verification`].
+    pub ssl_cert_verification: Option<bool>,
+}
+
+/// A signing secret to keep.
+#[derive(Clone, Debug)]
+pub struct NewSecret {
+    /// Its reserved identifier.
+    pub id: SecretId,
+    /// Its text, encrypted.
+    pub sealed: Sealed,
+}
+
+/// A signing secret that may still sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSecret {
+    /// Its identifier.
+    pub id: SecretId,
+    /// Its text, encrypted.
+    pub sealed: Sealed,
+    /// Whether and until when it signs.
+    pub standing: Standing,
+}
+
+/// An endpoint and what signs for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryEntry {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Its secrets that are not expired, newest first.
+    pub secrets: Vec<StoredSecret>,
+}
+
+/// A field to order by, and which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderBy<F> {
+    /// The field.
+    pub field: F,
+    /// Whether the greatest comes first.
+    pub descending: bool,
+}
+
+/// What endpoints are ordered by; ties break by id, ascending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointField {
+    /// [`Endpoint::created_at`].
+    CreatedAt,
+    /// [`Endpoint::updated_at`].
+    UpdatedAt,
+    /// [`Endpoint::is_active`]; false before true.
+    IsActive,
+}
+
+/// Which endpoints to list.
+#[derive(Clone, Debug)]
+pub struct EndpointQuery {
+    /// Only those whose target contains this text, folding ASCII case.
+    pub target_contains: Option<String>,
+    /// In which order.
+    pub ordering: Vec<OrderBy<EndpointField>>,
+    /// At most so many.
+    pub limit: u32,
+    /// After so many.
+    pub offset: u64,
+}
+
+/// What attempts are ordered by; ties break by id, ascending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptField {
+    /// [`Attempt::sent_at`], which is when the attempt came to be.
+    SentAt,
+    /// [`Attempt::next_retry`]; none comes last ascending, first descending.
+    NextRetry,
+}
+
+/// Which attempts to list.
+#[derive(Clone, Debug)]
+pub struct AttemptQuery {
+    /// In which order.
+    pub ordering: Vec<OrderBy<AttemptField>>,
+    /// At most so many.
+    pub limit: u32,
+    /// After so many.
+    pub offset: u64,
+}
+
+/// A part of a list, and how long the whole is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// How many there are in all; exact.
+    pub count: u64,
+    /// The part that was asked for.
+    pub items: Vec<T>,
+}
+
+/// The right to attempt deliveries, and the fence against whoever lost it: one per life of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lease(pub i64);
+
+/// An event to keep, with all that it is owed to.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Its reserved identifier, which the payload contains.
+    pub event: EventId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its type.
+    pub event_type: EventType,
+    /// When it happened.
+    pub created: Created,
+    /// When it was accepted; its deliveries are due from then on.
+    pub accepted_at: Timestamp,
+    /// What is signed and sent.
+    pub payload: Bytes,
+    /// To whom it is owed.
+    pub deliveries: Vec<NewDelivery>,
+    /// The lease of those deliveries that begin leased.
+    pub lease: Lease,
+    /// Makes a repeat harmless.
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+/// A delivery to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewDelivery {
+    /// Its reserved identifier.
+    pub id: DeliveryId,
+    /// To whom.
+    pub endpoint: EndpointId,
+    /// Whether it begins leased, because the publisher has room to attempt it at once; else it begins pending.
+    pub leased: bool,
+}
+
+/// A publisher's own name for a request, unique in its tenant for a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The publisher's text.
+    pub key: String,
+    /// SHA-256 of the request's body.
+    pub request_hash: [u8; 32],
+    /// A key that was kept before then no longer counts.
+    pub not_before: Timestamp,
+}
+
+/// What a publish came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Published {
+    /// The event was kept.
+    Fresh,
+    /// An earlier request with this key and body was kept; nothing was added.
+    Repeat(PublishAnswer),
+    /// An earlier request with this key had another body; nothing was added.
+    KeyReused,
+}
+
+/// What the publisher of an event is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PublishAnswer {
+    /// The event's identifier.
+    pub event: EventId,
+    /// Its type.
+    pub event_type: EventType,
+    /// When it happened.
+    pub created: Created,
+    /// To how many endpoints it is owed.
+    pub endpoint_count: u32,
+}
+
+/// Old events to owe to an endpoint once more.
+#[derive(Clone, Debug)]
+pub struct Resend {
+    /// Whose events and endpoint.
+    pub tenant: TenantId,
+    /// To whom.
+    pub endpoint: EndpointId,
+    /// Each event, and the reserved identifier of its new delivery.
+    pub events: Vec<(EventId, DeliveryId)>,
+}
+
+/// What a resend came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resent {
+    /// All are owed.
+    Done,
+    /// The tenant has no such endpoint.
+    NoEndpoint,
+    /// The endpoint is inactive.
+    Inactive,
+    /// The tenant has no such event; the first in the order asked.
+    UnknownEvent(EventId),
+}
+
+/// What a claim came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The deliveries that are now leased.
+    pub deliveries: Vec<ClaimedDelivery>,
+    /// When the endpoint's earliest delivery that is still pending is due.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A delivery that may be attempted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedDelivery {
+    /// Its identifier.
+    pub id: DeliveryId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// To whom it is owed.
+    pub endpoint: EndpointId,
+    /// What is owed.
+    pub event: EventId,
+    /// What is signed and sent.
+    pub payload: Bytes,
+    /// Why it exists.
+    pub trigger: Trigger,
+    /// How many tries it has had.
+    pub attempts_made: u32,
+}
+
+/// An attempt to write down, and what became of its delivery.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord {
+    /// Its reserved identifier.
+    pub id: AttemptId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// To whom.
+    pub endpoint: EndpointId,
+    /// What was sent.
+    pub event: EventId,
+    /// For which delivery.
+    pub delivery: DeliveryId,
+    /// Under which lease.
+    pub lease: Lease,
+    /// Which try of the delivery this was, from 1.
+    pub attempt_number: u32,
+    /// Why the delivery exists.
+    pub trigger: Trigger,
+    /// When it was signed, or, where it did not get that far, begun.
+    pub sent_at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// The address that was dialled, `127.0.0.1:9000`.
+    pub peer_address: Option<String>,
+    /// The timestamped list's header; empty when nothing was signed.
+    pub signature: String,
+    /// The status code and body that came, or why none did.
+    pub response: std::result::Result<(u16, Vec<u8>), Failure>,
+    /// When the try ended: the time of the settlement.
+    pub settled_at: Timestamp,
+    /// What becomes of the delivery.
+    pub next: Next,
+    /// Whether the endpoint is deactivated with it.
+    pub deactivates_endpoint: bool,
+}
+
+/// What a record came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// It is written.
+    Done,
+    /// Somebody else holds the delivery, or its endpoint is gone; nothing was written.
+    LeaseLost,
+}
+
+/// An attempt as it is listed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// Its identifier.
+    pub id: AttemptId,
+    /// The event it carried.
+    pub event: EventId,
+    /// That event's type.
+    pub event_type: EventType,
+    /// When that event was accepted.
+    pub accepted_at: Timestamp,
+    /// The delivery it belonged to.
+    pub delivery: DeliveryId,
+    /// Which try of the delivery this was, from 1.
+    pub attempt_number: u32,
+    /// Why the delivery exists.
+    pub trigger: Trigger,
+    /// When it was signed, or, where it did not get that far, begun.
+    pub sent_at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// What was sent, byte for byte.
+    pub payload: Bytes,
+    /// The timestamped list's header.
+    pub signature: String,
+    /// The address that was dialled.
+    pub peer_address: Option<String>,
+    /// The status code and body that came, or why none did.
+    pub response: std::result::Result<(u16, Vec<u8>), Failure>,
+    /// When the delivery was to be tried again, as settled after this attempt.
+    pub next_retry: Option<Timestamp>,
+}
+
+/// What is no longer kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purge {
+    /// Attempts sent before then go; so do deliveries that ended before then, and events accepted before then that no
+    /// delivery refers to any more.
+    pub attempts_before: Timestamp,
+    /// Idempotency keys kept before then go.
+    pub idempotency_before: Timestamp,
+    /// Of endpoints that were deleted before then everything but the audit log goes, what was owed to them included.
+    pub deleted_before: Timestamp,
+    /// Secrets whose grace ran out before then are wiped.
+    pub grace_before: Timestamp,
+}
