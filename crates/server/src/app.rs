@@ -1,0 +1,43 @@
+//! What the parts share: built once at start, handed to the API, the command line and the loops.
+
+use std::{sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use postrider_kernel::egress::EgressPolicy;
+use postrider_store::Store;
+use url::Url;
+
+use crate::{admin::Admin, clock::Clock, directory::Directory, publish::Publisher};
+
+/// What the API needs of the rest.
+pub struct App {
+    /// Where everything is kept. The API reads it; it changes nothing but through [`Admin`] and [`Publisher`].
+    pub store: Arc<dyn Store>,
+    /// Time and entropy.
+    pub clock: Arc<dyn Clock>,
+    /// The picture of tenants, endpoints and subscriptions.
+    pub directory: Arc<Directory>,
+    /// Accepts events.
+    pub publisher: Publisher,
+    /// Changes endpoints, secrets and catalogues.
+    pub admin: Admin,
+    /// Which literal addresses a target may name.
+    pub egress: Arc<EgressPolicy>,
+    /// How the API answers.
+    pub options: ApiOptions,
+}
+
+/// How the API answers.
+#[derive(Clone, Debug)]
+pub struct ApiOptions {
+    /// What links begin with, where the operator named it.
+    pub public_url: Option<Url>,
+    /// Whose `X-Forwarded-*` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The largest request body, in bytes.
+    pub body_limit: usize,
+    /// Whether revealing and expiring a secret needs the user's password.
+    pub require_password: bool,
+    /// How long an idempotency key counts.
+    pub idempotency_window: Duration,
+}

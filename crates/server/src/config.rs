@@ -1,0 +1,65 @@
+//! What the operator chose, checked and complete.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use http::HeaderName;
+use ipnet::IpNet;
+use postrider_kernel::RetrySchedule;
+use url::Url;
+
+/// The configuration of `serve`: the command line over the environment over the file over the defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the API listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What links begin with; the request's Host without it.
+    pub public_url: Option<Url>,
+    /// Where the database and the keys are.
+    pub data_dir: PathBuf,
+    /// Blocks that deliveries may reach though they are not public.
+    pub egress_allow: Vec<IpNet>,
+    /// The timestamped list's header.
+    pub signature_header: HeaderName,
+    /// When a failed delivery is tried again.
+    pub retry_schedule: RetrySchedule,
+    /// How long a connection may take to come about: look-up, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// How long a whole try may take, the connection included.
+    pub request_timeout: Duration,
+    /// Requests in flight to one endpoint, at most.
+    pub endpoint_concurrency: u32,
+    /// Requests in flight in all, at most.
+    pub concurrency: u32,
+    /// How long events and attempts are kept.
+    pub retention: Duration,
+    /// Whose `X-Forwarded-*` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How logs are written.
+    pub log_format: LogFormat,
+    /// The largest request body, in bytes.
+    pub body_limit: usize,
+    /// Whether revealing and expiring a secret needs the user's password.
+    pub require_password: bool,
+    /// The event types of a new tenant.
+    pub catalogue: Catalogue,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Where the event types of a new tenant come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Catalogue {
+    /// The list that the binary carries.
+    BuiltIn,
+    /// None; the tenant's admins add their own.
+    Empty,
+    /// A JSON file of the same form as the built-in list.
+    File(PathBuf),
+}
