@@ -1,7 +1,7 @@
 //! Postrider: accepts events, and carries each one, signed, to every endpoint that wants it.
 //!
 //! This crate is the shell around the kernel's decisions: sockets, time and tasks. Its three seams are
-//! [`postrider_store::Store`], `transport::Transport` and [`clock::Clock`].
+//! [`postrider_store::Store`], [`transport::Transport`] and [`clock::Clock`].
 #![forbid(unsafe_code)]
 
 pub mod accounts;
@@ -10,6 +10,10 @@ pub mod app;
 pub mod clock;
 pub mod config;
 pub mod directory;
+pub mod gate;
 pub mod ids;
+pub mod lanes;
 pub mod publish;
+pub mod tls;
+pub mod transport;
 pub mod vault;
