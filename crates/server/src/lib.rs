@@ -7,6 +7,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod app;
+mod catalogue;
 pub mod clock;
 pub mod config;
 pub mod directory;
