@@ -12,5 +12,6 @@ pub mod clock;
 pub mod config;
 pub mod directory;
 pub mod ids;
+pub mod instance;
 pub mod publish;
 pub mod vault;
