@@ -14,4 +14,5 @@ pub mod directory;
 pub mod ids;
 pub mod instance;
 pub mod publish;
+pub mod telemetry;
 pub mod vault;
