@@ -14,5 +14,6 @@ pub mod directory;
 pub mod ids;
 pub mod instance;
 pub mod publish;
+pub mod serve;
 pub mod telemetry;
 pub mod vault;
