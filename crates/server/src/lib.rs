@@ -6,7 +6,9 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod api;
 pub mod app;
+mod catalogue;
 pub mod clock;
 pub mod config;
 pub mod deliver;
@@ -14,9 +16,12 @@ pub mod directory;
 pub mod dispatch;
 pub mod gate;
 pub mod ids;
+pub mod instance;
 pub mod lanes;
 pub mod publish;
+pub mod serve;
 pub mod shutdown;
+pub mod telemetry;
 pub mod tls;
 pub mod transport;
 pub mod upkeep;
