@@ -3,11 +3,15 @@
 mod completions;
 mod data_dir;
 mod jwt_secret;
+mod listen;
 mod output;
+mod receiver;
 mod serve;
 mod tenant;
 mod token;
 mod user;
+mod verdict;
+mod verify;
 
 use std::{io, process::ExitCode};
 
@@ -26,6 +30,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Listen(listen::Listen),
+    Verify(verify::Verify),
     User(user::UserCommand),
     Token(token::TokenCommand),
     JwtSecret(jwt_secret::JwtSecretCommand),
@@ -37,6 +43,11 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct WrongUsage(String);
+
+/// The command has said all there is to say, and it is bad news: exit code 1.
+#[derive(Debug, thiserror::Error)]
+#[error("it failed")]
+struct Failed;
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
@@ -58,6 +69,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
     }
     match command {
         Command::Serve(command) => command.run().await,
+        Command::Listen(command) => command.run().await,
+        Command::Verify(command) => command.run(),
         Command::User(command) => command.run().await,
         Command::Token(command) => command.run().await,
         Command::JwtSecret(command) => command.run().await,
@@ -68,6 +81,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
 
 fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
+    if error.is::<Failed>() {
+        return ExitCode::FAILURE;
+    }
     // Whoever reads has had enough: `postrider token list | head -1`.
     let is_closed_pipe = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
     if error.downcast_ref::<io::Error>().is_some_and(is_closed_pipe) {
