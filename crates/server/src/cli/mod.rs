@@ -1,7 +1,9 @@
 //! The command line: which commands there are, and how they answer and fail. Each command's work is in its own file.
 
+mod client;
 mod completions;
 mod data_dir;
+mod event;
 mod jwt_secret;
 mod listen;
 mod output;
@@ -32,6 +34,7 @@ enum Command {
     Serve(serve::Serve),
     Listen(listen::Listen),
     Verify(verify::Verify),
+    Event(event::Event),
     User(user::UserCommand),
     Token(token::TokenCommand),
     JwtSecret(jwt_secret::JwtSecretCommand),
@@ -71,6 +74,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(command) => command.run().await,
         Command::Listen(command) => command.run().await,
         Command::Verify(command) => command.run(),
+        Command::Event(command) => command.run().await,
         Command::User(command) => command.run().await,
         Command::Token(command) => command.run().await,
         Command::JwtSecret(command) => command.run().await,
