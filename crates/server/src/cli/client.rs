@@ -11,6 +11,7 @@ use http::{
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use postrider::tls;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -143,18 +144,13 @@ async fn dial(url: &Url) -> std::io::Result<TcpStream> {
 }
 
 /// Makes a connection secure, against the certificates that this system trusts.
-pub async fn secure(stream: TcpStream, url: &Url) -> anyhow::Result<TlsStream<TcpStream>> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+async fn secure(stream: TcpStream, url: &Url) -> anyhow::Result<TlsStream<TcpStream>> {
+    let config = tls::verifying()?;
     // The URL writes an IPv6 address in brackets, the certificate does not.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let name = rustls::pki_types::ServerName::try_from(host)?;
-    Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
+    let secured = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    secured.map_err(|error| anyhow::anyhow!(tls::in_words(&error)))
 }
 
 /// Reads the address of an API from an argument.

@@ -3,6 +3,7 @@
 mod client;
 mod completions;
 mod data_dir;
+mod doctor;
 mod event;
 mod jwt_secret;
 mod listen;
@@ -39,6 +40,7 @@ enum Command {
     Token(token::TokenCommand),
     JwtSecret(jwt_secret::JwtSecretCommand),
     Tenant(tenant::TenantCommand),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
 
@@ -79,6 +81,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Token(command) => command.run().await,
         Command::JwtSecret(command) => command.run().await,
         Command::Tenant(command) => command.run().await,
+        Command::Doctor(command) => command.run().await,
         Command::Completions(command) => command.run(),
     }
 }
