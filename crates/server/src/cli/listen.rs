@@ -65,7 +65,7 @@ impl Listen {
             quiet: self.quiet,
             as_json: self.json,
         };
-        let onlooker = Arc::new(move |received: &Received| printer.print(received));
+        let onlooker = Arc::new(move |received: Received| printer.print(&received));
         let receiver = Receiver::bind(self.listen, manner, clock, onlooker).await;
         let receiver = receiver.with_context(|| {
             format!("can't listen on {}; --listen chooses another address", self.listen)

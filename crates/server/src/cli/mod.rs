@@ -3,6 +3,7 @@
 mod client;
 mod completions;
 mod data_dir;
+mod demo;
 mod doctor;
 mod event;
 mod jwt_secret;
@@ -33,6 +34,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Demo(demo::Demo),
     Listen(listen::Listen),
     Verify(verify::Verify),
     Event(event::Event),
@@ -68,12 +70,13 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
-    if !matches!(command, Command::Serve(_)) {
-        // `serve` chooses its own; of the others only what went wrong is worth a line.
+    if !matches!(command, Command::Serve(_) | Command::Demo(_)) {
+        // `serve` and `demo` choose their own; of the others only what went wrong is worth a line.
         telemetry::init(LogFormat::fitting_stderr(), LevelFilter::WARN);
     }
     match command {
         Command::Serve(command) => command.run().await,
+        Command::Demo(command) => command.run().await,
         Command::Listen(command) => command.run().await,
         Command::Verify(command) => command.run(),
         Command::Event(command) => command.run().await,

@@ -49,7 +49,7 @@ pub struct Received {
 }
 
 /// Whoever looks on; called before the answer is sent.
-pub type Onlooker = Arc<dyn Fn(&Received) -> anyhow::Result<()> + Send + Sync>;
+pub type Onlooker = Arc<dyn Fn(Received) -> anyhow::Result<()> + Send + Sync>;
 
 /// A receiver that listens.
 pub struct Receiver {
@@ -139,7 +139,7 @@ impl Service {
         let fails =
             u64::from_ne_bytes(entropy(&*self.clock)) % 100 < u64::from(self.manner.fail_percent);
         let answer = if fails { StatusCode::INTERNAL_SERVER_ERROR } else { self.manner.status };
-        (self.onlooker)(&Received {
+        (self.onlooker)(Received {
             at: self.clock.now(),
             method: head.method,
             uri: head.uri,
