@@ -240,12 +240,7 @@ mod tests {
         check(&[], &[], "listen = 8080", &["listen in ", "some.toml"]);
         check(&[], &[], "listen = ['a']", &["expected one value"]);
         check(&[], &[], "egress_allow = {}", &["expected an array"]);
-        check(
-            &[],
-            &[],
-            "trusted-proxies = []",
-            &["trusted-proxies", "did you mean trusted_proxy?"],
-        );
+        check(&[], &[], "Data-Dirs = 1", &["Data-Dirs", "did you mean data_dir?"]);
         check(&[], &[], "listen = ", &["some.toml", "not valid TOML", "line 1"]);
         check(&[], &[], "connect_timeout = 30", &["--connect-timeout is 30 s", "20 s"]);
     }
