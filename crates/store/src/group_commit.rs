@@ -184,4 +184,3 @@ fn answer_all<E: Engine>(jobs: impl IntoIterator<Item = Box<dyn Job<E>>>, verdic
 }
 
 
-
