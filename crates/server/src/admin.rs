@@ -1,12 +1,25 @@
 //! What admins change: commit, swap the directory, drain the gate, and only then answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use postrider_kernel::{EndpointId, EventId, EventType, SigningSecret, Target, TenantId};
-use postrider_store::{By, CatalogueEntry, Endpoint, EndpointChange, Resent, StoreError};
+use postrider_kernel::{
+    DeliveryId, EndpointId, EventId, EventType, SecretId, SigningSecret, Target, TenantId,
+    secret::{InvalidSecret, SECRET_BYTES},
+};
+use postrider_store::{
+    By, CatalogueEntry, Endpoint, EndpointChange, IdKind, NewEndpoint, NewSecret, Resend, Resent,
+    Store, StoreError,
+};
 use thiserror::Error;
 
-use crate::{directory::RefreshError, vault::Unopenable};
+use crate::{
+    clock::{Clock, entropy},
+    directory::{Directory, RefreshError},
+    dispatch::{Note, Notes},
+    ids::Ids,
+    lanes::Lanes,
+    vault::{Place, Unopenable, Vault},
+};
 
 /// Why a change, or its answer, did not come about.
 #[derive(Debug, Error)]
@@ -17,7 +30,10 @@ pub enum AdminError {
     /// A secret could not be decrypted.
     #[error(transparent)]
     Unopenable(#[from] Unopenable),
-    /// The change is committed, but this node could not take it in.
+    /// What was decrypted is no signing secret.
+    #[error("a stored secret is malformed: {0}")]
+    Malformed(#[from] InvalidSecret),
+    /// The change is committed, but this node could not take it in yet; it will be.
     #[error("the directory could not be refreshed: {0}")]
     Refresh(#[from] RefreshError),
     /// The task that made the change panicked.
@@ -40,62 +56,134 @@ pub struct EndpointDraft {
     pub ssl_cert_verification: bool,
 }
 
-/// Changes endpoints, secrets and catalogues. Every change runs to its end even when whoever asked for it is gone.
-pub struct Admin {}
+/// Changes endpoints, secrets and catalogues. Every change runs to its end even when whoever asked for it is gone: a
+/// commit that the directory has not taken in would leave this node with an old picture.
+#[derive(Clone)]
+pub struct Admin(Arc<Parts>);
+
+/// What a change needs.
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Encrypts and decrypts secrets.
+    pub vault: Arc<Vault>,
+    /// The picture to swap.
+    pub directory: Arc<Directory>,
+    /// Time and entropy.
+    pub clock: Arc<dyn Clock>,
+    /// Identifiers of what is made.
+    pub ids: Arc<Ids>,
+    /// Where the gates are.
+    pub lanes: Arc<Lanes>,
+    /// Tells dispatch what can go on.
+    pub notes: Notes,
+}
+
+type Answer<T> = Result<T, AdminError>;
 
 impl Admin {
+    /// Changes things with these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
     /// Makes an endpoint with a fresh secret; the very next event finds it.
     pub async fn create_endpoint(
         &self,
         tenant: TenantId,
         draft: EndpointDraft,
         by: By,
-    ) -> Result<Endpoint, AdminError> {
-        let _ = (tenant, draft, by);
-        unimplemented!()
+    ) -> Answer<Endpoint> {
+        self.to_its_end(async move |parts| {
+            let endpoint = NewEndpoint {
+                id: EndpointId::new(parts.ids.next(IdKind::Endpoint).await?),
+                tenant,
+                is_active: draft.is_active,
+                target: draft.target,
+                description: draft.description,
+                event_types: draft.event_types,
+                ssl_cert_verification: draft.ssl_cert_verification,
+                secret: parts.new_secret(tenant).await?,
+            };
+            let created = parts.store.create_endpoint(endpoint, by).await?;
+            parts.refresh(tenant).await?;
+            Ok(created)
+        })
+        .await
     }
-    /// Changes an endpoint. After the answer nothing is sent to an old target, or to an endpoint that was deactivated.
+
+    /// Changes an endpoint; `None` when there is none. After the answer nothing is sent to an old target, or to an
+    /// endpoint that was deactivated; one that was activated goes on with what it is owed.
     pub async fn update_endpoint(
         &self,
         tenant: TenantId,
         id: EndpointId,
         change: EndpointChange,
         by: By,
-    ) -> Result<Option<Endpoint>, AdminError> {
-        let _ = (tenant, id, change, by);
-        unimplemented!()
+    ) -> Answer<Option<Endpoint>> {
+        self.to_its_end(async move |parts| {
+            let Some(updated) = parts.store.update_endpoint(tenant, id, change, by).await? else {
+                return Ok(None);
+            };
+            parts.refresh(tenant).await?;
+            parts.drain(tenant, id).await;
+            if updated.is_active {
+                parts.notes.send(Note::Activated(tenant, id));
+            }
+            Ok(Some(updated))
+        })
+        .await
     }
+
     /// Deletes an endpoint; `false` when there is none. After the answer nothing is sent to it.
-    pub async fn delete_endpoint(
-        &self,
-        tenant: TenantId,
-        id: EndpointId,
-        by: By,
-    ) -> Result<bool, AdminError> {
-        let _ = (tenant, id, by);
-        unimplemented!()
+    pub async fn delete_endpoint(&self, tenant: TenantId, id: EndpointId, by: By) -> Answer<bool> {
+        self.to_its_end(async move |parts| {
+            if !parts.store.delete_endpoint(tenant, id, by).await? {
+                return Ok(false);
+            }
+            parts.refresh(tenant).await?;
+            parts.drain(tenant, id).await;
+            parts.lanes.forget(id);
+            Ok(true)
+        })
+        .await
     }
-    /// Shows an endpoint's current secret, and writes that to the audit log.
+
+    /// Shows an endpoint's current secret, and writes that to the audit log; `None` when there is no such endpoint.
     pub async fn reveal_secret(
         &self,
         tenant: TenantId,
         endpoint: EndpointId,
         by: By,
-    ) -> Result<Option<SigningSecret>, AdminError> {
-        let _ = (tenant, endpoint, by);
-        unimplemented!()
+    ) -> Answer<Option<SigningSecret>> {
+        let Some(stored) = self.0.store.reveal_secret(tenant, endpoint, by).await? else {
+            return Ok(None);
+        };
+        let text = self.0.vault.open_sealed(Place::secret(tenant, stored.id), &stored.sealed)?;
+        Ok(Some(SigningSecret::parse(&text)?))
     }
-    /// Expires an endpoint's secret. After the answer it signs nothing, unless it was given a grace.
+
+    /// Expires an endpoint's secret and makes a new one; `None` when there is no such endpoint. After the answer the old
+    /// one signs nothing, unless it was given a grace.
     pub async fn expire_secret(
         &self,
         tenant: TenantId,
         endpoint: EndpointId,
         grace: Option<Duration>,
         by: By,
-    ) -> Result<Option<Endpoint>, AdminError> {
-        let _ = (tenant, endpoint, grace, by);
-        unimplemented!()
+    ) -> Answer<Option<Endpoint>> {
+        self.to_its_end(async move |parts| {
+            let secret = parts.new_secret(tenant).await?;
+            let expired = parts.store.expire_secret(tenant, endpoint, secret, grace, by).await?;
+            if expired.is_some() {
+                parts.refresh(tenant).await?;
+                parts.drain(tenant, endpoint).await;
+            }
+            Ok(expired)
+        })
+        .await
     }
+
     /// Owes old events to an endpoint once more: all of them or none.
     pub async fn resend(
         &self,
@@ -103,10 +191,21 @@ impl Admin {
         endpoint: EndpointId,
         events: Vec<EventId>,
         by: By,
-    ) -> Result<Resent, AdminError> {
-        let _ = (tenant, endpoint, events, by);
-        unimplemented!()
+    ) -> Answer<Resent> {
+        self.to_its_end(async move |parts| {
+            let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+            let ids = parts.ids.take(IdKind::Delivery, count).await?;
+            let events = events.into_iter().zip(ids.map(DeliveryId::new)).collect();
+            let now = by.at;
+            let resent = parts.store.resend(Resend { tenant, endpoint, events }, by).await?;
+            if resent == Resent::Done {
+                parts.notes.send(Note::Due(tenant, endpoint, now));
+            }
+            Ok(resent)
+        })
+        .await
     }
+
     /// Adds an event type, or offers a retired one again; `None` when it is already offered.
     pub async fn add_event_type(
         &self,
@@ -114,18 +213,52 @@ impl Admin {
         event_type: EventType,
         description: String,
         by: By,
-    ) -> Result<Option<CatalogueEntry>, AdminError> {
-        let _ = (tenant, event_type, description, by);
-        unimplemented!()
+    ) -> Answer<Option<CatalogueEntry>> {
+        self.to_its_end(async move |parts| {
+            let added = parts.store.add_event_type(tenant, event_type, description, by).await?;
+            parts.refresh(tenant).await?;
+            Ok(added)
+        })
+        .await
     }
+
     /// Retires an event type; `false` when it is not offered.
     pub async fn retire_event_type(
         &self,
         tenant: TenantId,
         event_type: EventType,
         by: By,
-    ) -> Result<bool, AdminError> {
-        let _ = (tenant, event_type, by);
-        unimplemented!()
+    ) -> Answer<bool> {
+        self.to_its_end(async move |parts| {
+            let retired = parts.store.retire_event_type(tenant, event_type, by).await?;
+            parts.refresh(tenant).await?;
+            Ok(retired)
+        })
+        .await
+    }
+
+    /// Runs a change as a task of its own, so that it ends even when the request's future is dropped.
+    async fn to_its_end<T, F>(&self, change: impl FnOnce(Arc<Parts>) -> F) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Answer<T>> + Send + 'static,
+    {
+        tokio::spawn(change(self.0.clone())).await.unwrap_or(Err(AdminError::Interrupted))
+    }
+}
+
+impl Parts {
+    async fn new_secret(&self, tenant: TenantId) -> Answer<NewSecret> {
+        let id = SecretId::new(self.ids.next(IdKind::Secret).await?);
+        let secret = SigningSecret::from_entropy(&entropy::<SECRET_BYTES>(&*self.clock));
+        Ok(NewSecret { id, sealed: self.vault.seal(Place::secret(tenant, id), secret.reveal()) })
+    }
+
+    async fn refresh(&self, tenant: TenantId) -> Answer<()> {
+        Ok(self.directory.refresh(tenant, &*self.store, &self.vault).await?)
+    }
+
+    async fn drain(&self, tenant: TenantId, endpoint: EndpointId) {
+        self.lanes.lane(tenant, endpoint).gate.drain(&*self.clock).await;
     }
 }

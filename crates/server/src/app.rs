@@ -7,7 +7,13 @@ use postrider_kernel::egress::EgressPolicy;
 use postrider_store::Store;
 use url::Url;
 
-use crate::{admin::Admin, clock::Clock, directory::Directory, publish::Publisher};
+use crate::{
+    admin::Admin,
+    api::{auth::Credentials, health::Readiness},
+    clock::Clock,
+    directory::Directory,
+    publish::Publisher,
+};
 
 /// What the API needs of the rest.
 pub struct App {
@@ -25,6 +31,10 @@ pub struct App {
     pub egress: Arc<EgressPolicy>,
     /// How the API answers.
     pub options: ApiOptions,
+    /// Credentials that were checked, and still hold.
+    pub credentials: Credentials,
+    /// Whether requests are welcome.
+    pub readiness: Readiness,
 }
 
 /// How the API answers.

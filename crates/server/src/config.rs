@@ -1,14 +1,24 @@
 //! What the operator chose, checked and complete.
+//!
+//! Every option is one row of [`SETTINGS`]: its name, its words, its default, and the one function that reads and checks
+//! its value, wherever that came from. The command line, the environment, the file and `postrider.example.toml` are all
+//! made from, or held against, that table. Which source wins is in [`sources`].
+
+mod settings;
+mod sources;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::HeaderName;
 use ipnet::IpNet;
-use postrider_kernel::RetrySchedule;
+use postrider_kernel::{RetrySchedule, request::SIGNATURE_HEADER};
 use url::Url;
 
+pub use settings::{Form, SETTINGS, Setting};
+pub use sources::{ConfigError, Origin, Sources, load};
+
 /// The configuration of `serve`: the command line over the environment over the file over the defaults.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where the API listens; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -62,4 +72,46 @@ pub enum Catalogue {
     Empty,
     /// A JSON file of the same form as the built-in list.
     File(PathBuf),
+}
+
+impl LogFormat {
+    /// Text where a person looks on, JSON where the log is collected.
+    pub fn fitting_stderr() -> Self {
+        use std::io::IsTerminal;
+        if std::io::stderr().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+impl Catalogue {
+    /// Reads the option's value: the name of the built-in list, `none`, or a file.
+    pub fn from_text(text: &str) -> Self {
+        match text {
+            "community" => Self::BuiltIn,
+            "none" => Self::Empty,
+            file => Self::File(file.into()),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: None,
+            data_dir: "./postrider-data".into(),
+            egress_allow: Vec::new(),
+            signature_header: SIGNATURE_HEADER.parse().expect("it is a valid header name"),
+            retry_schedule: RetrySchedule::default(),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(20),
+            endpoint_concurrency: 32,
+            concurrency: 1024,
+            retention: Duration::from_secs(30 * 86_400),
+            trusted_proxies: Vec::new(),
+            log_format: LogFormat::fitting_stderr(),
+            body_limit: 1024 * 1024,
+            require_password: false,
+            catalogue: Catalogue::BuiltIn,
+        }
+    }
 }

@@ -4,7 +4,13 @@
 //! after the commit and before the answer, so that the very next event meets the new picture. Refreshes take turns, and
 //! each reads the store anew: the last swap is never older than the last commit that was answered.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
@@ -116,6 +122,8 @@ impl TenantView {
 pub struct Directory {
     snapshot: ArcSwap<Snapshot>,
     refreshing: Mutex<()>,
+    /// A refresh failed: the picture may be older than the store.
+    is_stale: AtomicBool,
     composing: Composing,
 }
 
@@ -142,7 +150,12 @@ pub enum RefreshError {
 impl Directory {
     /// An empty directory.
     pub fn new(composing: Composing) -> Self {
-        Self { snapshot: ArcSwap::default(), refreshing: Mutex::new(()), composing }
+        Self {
+            snapshot: ArcSwap::default(),
+            refreshing: Mutex::new(()),
+            is_stale: AtomicBool::new(false),
+            composing,
+        }
     }
 
     /// The picture as of now.
@@ -150,9 +163,18 @@ impl Directory {
         self.snapshot.load_full()
     }
 
+    /// Whether a refresh failed, so that everything is to be read anew.
+    pub fn is_stale(&self) -> bool {
+        self.is_stale.load(Ordering::Acquire)
+    }
+
     /// Reads everything anew.
+    ///
+    /// # Errors
+    /// When the store can't be read, or a secret not be opened; the picture is stale then.
     pub async fn refresh_all(&self, store: &dyn Store, vault: &Vault) -> Result<(), RefreshError> {
         let _turn = self.refreshing.lock().await;
+        self.is_stale.store(true, Ordering::Release);
         let mut tenants = HashMap::new();
         for tenant in store.tenants().await? {
             tenants.insert(tenant.id, Arc::new(self.view(tenant, store, vault).await?));

@@ -1,16 +1,28 @@
 //! Postrider: accepts events, and carries each one, signed, to every endpoint that wants it.
 //!
 //! This crate is the shell around the kernel's decisions: sockets, time and tasks. Its three seams are
-//! [`postrider_store::Store`], `transport::Transport` and [`clock::Clock`].
+//! [`postrider_store::Store`], [`transport::Transport`] and [`clock::Clock`].
 #![forbid(unsafe_code)]
 
 pub mod accounts;
 pub mod admin;
 pub mod api;
 pub mod app;
+mod catalogue;
 pub mod clock;
 pub mod config;
+pub mod deliver;
 pub mod directory;
+pub mod dispatch;
+pub mod gate;
 pub mod ids;
+pub mod instance;
+pub mod lanes;
 pub mod publish;
+pub mod serve;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;
+pub mod transport;
+pub mod upkeep;
 pub mod vault;

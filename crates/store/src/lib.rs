@@ -2,12 +2,13 @@
 //!
 //! [`Store`] is the seam: its verbs are each one transaction, and a verb that answers `Ok` has been committed to disk.
 //! [`sqlite`] keeps everything in one file; [`memory`] is the model, simple enough to be believed, that tests hold the
-//! others against. [`conformance`] is the one suite that every store passes.
+//! others against. `conformance` is the one suite that every store passes.
 //!
 //! Nothing here decides: what follows an attempt, which secrets sign, when to retry, all that is the kernel's. Nothing
 //! here encrypts: what must not be read arrives [`Sealed`].
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod group_commit;
 pub mod memory;

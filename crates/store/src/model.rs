@@ -273,6 +273,33 @@ pub struct Endpoint {
     pub ssl_cert_verification: bool,
 }
 
+impl Endpoint {
+    /// This endpoint after a change: a field that the change leaves out stays, and a subscription that stays keeps its
+    /// time.
+    pub(crate) fn changed(&self, change: &EndpointChange, at: Timestamp) -> Self {
+        let keep = |event_type: &EventType| {
+            let known = self.subscriptions.iter().find(|known| known.event_type == *event_type);
+            let added = || Subscription { event_type: event_type.clone(), added_at: at };
+            known.cloned().unwrap_or_else(added)
+        };
+        let subscriptions = match &change.event_types {
+            Some(event_types) => event_types.iter().map(keep).collect(),
+            None => self.subscriptions.clone(),
+        };
+        Self {
+            updated_at: at,
+            is_active: change.is_active.unwrap_or(self.is_active),
+            target: change.target.clone().unwrap_or_else(|| self.target.clone()),
+            description: change.description.clone().unwrap_or_else(|| self.description.clone()),
+            subscriptions,
+            ssl_cert_verification: change
+                .ssl_cert_verification
+                .unwrap_or(self.ssl_cert_verification),
+            ..*self
+        }
+    }
+}
+
 /// An endpoint to make.
 #[derive(Clone, Debug)]
 pub struct NewEndpoint {

@@ -1,0 +1,92 @@
+//! What the commands have in common that act on the data directory themselves, beside a running server or without one.
+
+use std::{io::BufRead, path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use postrider::{clock::SystemClock, config::Catalogue, instance::Instance};
+use postrider_kernel::{
+    Role,
+    tenant::{DEFAULT_TENANT, Name},
+};
+use postrider_store::{By, Tenant};
+use zeroize::Zeroizing;
+
+/// Where the instance is.
+#[derive(Args)]
+pub struct DataDir {
+    /// Where the database and the keys are kept
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "POSTRIDER_DATA_DIR",
+        default_value = "./postrider-data"
+    )]
+    data_dir: PathBuf,
+}
+
+/// Where the instance is, and which tenant of it is meant.
+#[derive(Args)]
+pub struct OfTenant {
+    #[command(flatten)]
+    data_dir: DataDir,
+    /// The tenant
+    #[arg(long, global = true, value_name = "NAME", default_value = DEFAULT_TENANT)]
+    tenant: String,
+    /// Answer with one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl DataDir {
+    /// Opens the instance, and says so when there was none: it may be that another directory was meant.
+    pub async fn open(&self) -> anyhow::Result<Instance> {
+        let clock = Arc::new(SystemClock::new());
+        let instance = Instance::open(&self.data_dir, &Catalogue::BuiltIn, clock).await?;
+        if instance.is_new {
+            eprintln!("made a new instance in {}", self.data_dir.display());
+        }
+        Ok(instance)
+    }
+}
+
+impl OfTenant {
+    /// Opens the instance and finds the tenant.
+    pub async fn open(&self) -> anyhow::Result<(Instance, Tenant)> {
+        let instance = self.data_dir.open().await?;
+        let tenant = instance.tenant(&self.tenant).await?;
+        Ok((instance, tenant))
+    }
+}
+
+/// By somebody who can read the data directory, now.
+pub fn by_command_line(instance: &Instance) -> By {
+    instance.by(postrider_store::Actor::CommandLine)
+}
+
+/// Reads a name from an argument.
+pub fn parse_name(text: &str) -> Result<Name, String> {
+    Name::parse(text).map_err(|error| error.to_string())
+}
+
+/// Reads a role from an argument.
+pub fn role_parser() -> impl TypedValueParser<Value = Role> {
+    let names = PossibleValuesParser::new(Role::ALL.map(Role::as_str));
+    // Every possible value is a role's name.
+    names.map(|name| Role::parse(&name).unwrap_or(Role::Viewer))
+}
+
+/// Reads one line of standard input, without its end.
+pub fn read_secret_line(what: &str) -> anyhow::Result<Zeroizing<String>> {
+    let mut line = Zeroizing::new(String::new());
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .with_context(|| format!("{what} can't be read from standard input"))?;
+    let text = line.strip_suffix('\n').unwrap_or(&line);
+    Ok(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+}

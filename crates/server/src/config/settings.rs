@@ -1,0 +1,350 @@
+//! The table of options, and how each value is read and checked. Where values come from is not here.
+
+use std::{ops::RangeInclusive, str::FromStr, time::Duration};
+
+use http::HeaderName;
+use ipnet::IpNet;
+use postrider_kernel::RetrySchedule;
+use url::Url;
+
+use super::{Catalogue, Config, LogFormat};
+
+/// One option of `serve`.
+pub struct Setting {
+    /// The key in the file: `data_dir`.
+    pub key: &'static str,
+    /// What the value is called in `--help`.
+    pub value_name: &'static str,
+    /// What it is for, in one sentence.
+    pub help: &'static str,
+    /// How it is written.
+    pub form: Form,
+    /// Its default, as it would be written on the command line.
+    pub default: &'static str,
+    take: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+/// How a setting is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One value.
+    Value,
+    /// Several: the option is repeated, the variable separates them by commas, the file has an array.
+    List,
+    /// True or false; the option's bare name means true.
+    Switch,
+}
+
+impl Setting {
+    /// The option's name without dashes in front: `data-dir`.
+    pub fn option(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The environment variable: `POSTRIDER_DATA_DIR`.
+    pub fn variable(&self) -> String {
+        format!("POSTRIDER_{}", self.key.to_uppercase())
+    }
+
+    /// Reads a value, a list's values separated by commas, and puts it in its place.
+    ///
+    /// # Errors
+    /// What a right value looks like.
+    pub fn put(&self, config: &mut Config, text: &str) -> Result<(), String> {
+        (self.take)(config, text)
+    }
+}
+
+/// Every option of `serve` but `--config`, in the order of `--help` and of `postrider.example.toml`.
+pub static SETTINGS: [Setting; 16] = [
+    Setting {
+        key: "listen",
+        value_name: "ADDR",
+        help: "Where the API listens; port 0 takes a free one",
+        form: Form::Value,
+        default: "127.0.0.1:8080",
+        take: |config, text| {
+            put(&mut config.listen, parse(text, "an address with a port, such as 127.0.0.1:8080"))
+        },
+    },
+    Setting {
+        key: "public_url",
+        value_name: "URL",
+        help: "What links in answers begin with, where a proxy hides it; empty: taken from the request",
+        form: Form::Value,
+        default: "",
+        take: |config, text| put(&mut config.public_url, public_url(text)),
+    },
+    Setting {
+        key: "data_dir",
+        value_name: "DIR",
+        help: "Where the database, the master key and the admin token are kept",
+        form: Form::Value,
+        default: "./postrider-data",
+        take: |config, text| put(&mut config.data_dir, Ok(text.into())),
+    },
+    Setting {
+        key: "egress_allow",
+        value_name: "CIDR",
+        help: "Lets deliveries reach these addresses though they are private, loopback or otherwise not public",
+        form: Form::List,
+        default: "",
+        take: |config, text| put(&mut config.egress_allow, blocks(text)),
+    },
+    Setting {
+        key: "signature_header",
+        value_name: "NAME",
+        help: "The header that carries the timestamped list of signatures",
+        form: Form::Value,
+        default: "Postrider-Signature",
+        take: |config, text| put(&mut config.signature_header, signature_header(text)),
+    },
+    Setting {
+        key: "retry_schedule",
+        value_name: "SECONDS",
+        help: "The waits after the failed tries of a delivery, fractions allowed; one more try than waits",
+        form: Form::List,
+        default: "5,25,125,625,3125",
+        take: |config, text| {
+            let schedule = RetrySchedule::from_str(text).map_err(|error| error.to_string());
+            put(&mut config.retry_schedule, schedule)
+        },
+    },
+    Setting {
+        key: "connect_timeout",
+        value_name: "SECONDS",
+        help: "How long a connection may take to come about: look-up, TCP and TLS together",
+        form: Form::Value,
+        default: "5",
+        take: |config, text| put(&mut config.connect_timeout, seconds(text)),
+    },
+    Setting {
+        key: "request_timeout",
+        value_name: "SECONDS",
+        help: "How long a whole try may take, the connection included",
+        form: Form::Value,
+        default: "20",
+        take: |config, text| put(&mut config.request_timeout, seconds(text)),
+    },
+    Setting {
+        key: "endpoint_concurrency",
+        value_name: "N",
+        help: "Requests in flight to one endpoint, at most",
+        form: Form::Value,
+        default: "32",
+        take: |config, text| put(&mut config.endpoint_concurrency, whole(text, 1..=10_000)),
+    },
+    Setting {
+        key: "concurrency",
+        value_name: "N",
+        help: "Requests in flight in all, at most; each needs a file descriptor",
+        form: Form::Value,
+        default: "1024",
+        take: |config, text| put(&mut config.concurrency, whole(text, 1..=60_000)),
+    },
+    Setting {
+        key: "retention",
+        value_name: "DAYS",
+        help: "How long events and attempts are kept, fractions allowed",
+        form: Form::Value,
+        default: "30",
+        take: |config, text| put(&mut config.retention, days(text)),
+    },
+    Setting {
+        key: "trusted_proxy",
+        value_name: "CIDR",
+        help: "Proxies in front of the API, whose X-Forwarded-* headers are believed",
+        form: Form::List,
+        default: "",
+        take: |config, text| put(&mut config.trusted_proxies, blocks(text)),
+    },
+    Setting {
+        key: "log_format",
+        value_name: "FORMAT",
+        help: "How logs are written to standard error: text, json, or auto, which is text on a terminal",
+        form: Form::Value,
+        default: "auto",
+        take: |config, text| put(&mut config.log_format, log_format(text)),
+    },
+    Setting {
+        key: "body_limit",
+        value_name: "BYTES",
+        help: "The largest body of a request to the API",
+        form: Form::Value,
+        default: "1048576",
+        take: |config, text| put(&mut config.body_limit, whole(text, 1024..=256 * 1024 * 1024)),
+    },
+    Setting {
+        key: "require_password",
+        value_name: "BOOL",
+        help: "Whether revealing and expiring a signing secret needs the password of the user who asks",
+        form: Form::Switch,
+        default: "false",
+        take: |config, text| put(&mut config.require_password, parse(text, "true or false")),
+    },
+    Setting {
+        key: "catalogue",
+        value_name: "LIST",
+        help: "The event types of the tenant that the first start makes: community, none, or a JSON file",
+        form: Form::Value,
+        default: "community",
+        take: |config, text| put(&mut config.catalogue, Ok(Catalogue::from_text(text))),
+    },
+];
+
+fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
+
+fn parse<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("expected {expected}"))
+}
+
+fn public_url(text: &str) -> Result<Option<Url>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_base = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    let url = Url::parse(text).ok().filter(is_base);
+    url.map(Some).ok_or_else(|| {
+        "expected an http or https URL without user, query and fragment, such as https://hooks.example.com".to_owned()
+    })
+}
+
+fn blocks(text: &str) -> Result<Vec<IpNet>, String> {
+    let block = |part: &str| match part.trim().parse() {
+        Ok(block) => Ok(block),
+        Err(_) => Err(format!("{part:?} is no block of addresses such as 10.0.0.0/8 or ::1/128")),
+    };
+    text.split(',').filter(|part| !part.trim().is_empty()).map(block).collect()
+}
+
+/// Headers that HTTP, or the request itself, already gives a meaning.
+const TAKEN_HEADERS: [&str; 15] = [
+    "accept",
+    "authorization",
+    "connection",
+    "cookie",
+    "date",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "forwarded",
+];
+
+/// The families of headers that are taken whole.
+const TAKEN_PREFIXES: [&str; 5] = ["content-", "webhook-", "proxy-", "accept-", "sec-"];
+
+fn signature_header(text: &str) -> Result<HeaderName, String> {
+    let name: HeaderName = parse(text, "a header name, such as Postrider-Signature")?;
+    let taken = TAKEN_HEADERS.contains(&name.as_str())
+        || TAKEN_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
+    if taken {
+        Err(format!("{text} already has a meaning in a request; choose a name of your own"))
+    } else {
+        Ok(name)
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    duration(text, 1.0, 3600.0, "a number of seconds above 0 and up to 3600")
+}
+
+fn days(text: &str) -> Result<Duration, String> {
+    duration(text, 86_400.0, 36_500.0, "a number of days above 0 and up to 36500")
+}
+
+fn duration(text: &str, unit_seconds: f64, max: f64, expected: &str) -> Result<Duration, String> {
+    match text.trim().parse::<f64>() {
+        // A duration that is too short for a nanosecond would be none at all.
+        Ok(number) if number * unit_seconds >= 1e-6 && number <= max => {
+            Ok(Duration::from_secs_f64(number * unit_seconds))
+        }
+        _ => Err(format!("expected {expected}")),
+    }
+}
+
+fn whole<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + std::fmt::Display,
+{
+    let number = text.trim().parse().ok().filter(|number| range.contains(number));
+    number
+        .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "auto" => Ok(LogFormat::fitting_stderr()),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected text, json or auto".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(key: &str) -> &'static Setting {
+        SETTINGS.iter().find(|setting| setting.key == key).expect(key)
+    }
+
+    #[test]
+    fn the_written_defaults_are_the_real_ones() {
+        for setting in &SETTINGS {
+            let mut config = Config::default();
+            setting.put(&mut config, setting.default).expect(setting.key);
+            assert_eq!(config, Config::default(), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn values_are_checked() {
+        let check = |key, good: &[&str], bad: &[&str]| {
+            for text in good {
+                assert_eq!(setting(key).put(&mut Config::default(), text), Ok(()), "{key} {text}");
+            }
+            for text in bad {
+                assert!(
+                    setting(key).put(&mut Config::default(), text).is_err(),
+                    "{key} takes {text:?}"
+                );
+            }
+        };
+        check("listen", &["0.0.0.0:0", "[::1]:80"], &["", "8080", "localhost:80", "1.2.3.4"]);
+        check(
+            "public_url",
+            &["", "https://x.example", "http://x.example/hooks/"],
+            &["x.example", "ftp://x", "https://u@x", "https://x?y", "https://x#y"],
+        );
+        check("egress_allow", &["", "10.0.0.0/8", "127.0.0.1/32,::1/128"], &["10.0.0.0", "x/8"]);
+        check(
+            "signature_header",
+            &["X-Hook-Signature", "signature"],
+            &["", "a b", "é", "Host", "Content-Type", "webhook-id", "Transfer-Encoding", "TE"],
+        );
+        check("retry_schedule", &["1", "0.05,0.1"], &["", "0", "5,,5", "5;25"]);
+        check("connect_timeout", &["0.5", "3600"], &["", "0", "-1", "3601", "NaN", "inf", "5s"]);
+        check("retention", &["1", "0.5"], &["0", "-1", "36501", "30d"]);
+        check("concurrency", &["1", "60000"], &["0", "-1", "1.5", "60001", ""]);
+        check("endpoint_concurrency", &["1"], &["0", "10001"]);
+        check("body_limit", &["1024"], &["1023", "268435457", "1M"]);
+        check("require_password", &["true", "false"], &["yes", "1", ""]);
+        check("log_format", &["auto", "text", "json"], &["", "xml"]);
+    }
+}

@@ -1,0 +1,505 @@
+//! One delivery from its lane to the record of its attempt: connect, sign, send, settle, record.
+//!
+//! Each lane has a few workers, and each worker owns one connection. A worker takes a permit of the instance, then a
+//! delivery of its lane, and carries it; while the attempt is written down, it carries the next one already. It never
+//! runs further ahead than that, so while the store can't record, nothing is sent.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use postrider_kernel::{
+    AttemptId, Failure, Next, Outcome, RetrySchedule, Settlement, Timestamp, attempt::Cause,
+    delivery, retry::Jitter,
+};
+use postrider_store::{AttemptRecord, IdKind, Lease, Recorded, Store};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::{self, Clock},
+    directory::{Directory, EndpointView},
+    dispatch::{Note, Notes},
+    ids::Ids,
+    lanes::{Job, Lane, Refill, Turn},
+    transport::{Connection, Transport, Unsent},
+    vault::Vault,
+};
+
+/// How long an idle worker keeps its connection open.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How long to wait before a record that failed is tried again, at first and at most.
+const RECORD_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What delivering needs.
+pub struct Deliverer {
+    /// Where attempts are written.
+    pub store: Arc<dyn Store>,
+    /// What to sign with, and where to send.
+    pub directory: Arc<Directory>,
+    /// Opens secrets when the directory is refreshed.
+    pub vault: Arc<Vault>,
+    /// Makes connections.
+    pub transport: Arc<dyn Transport>,
+    /// Time and entropy.
+    pub clock: Arc<dyn Clock>,
+    /// Attempts' identifiers.
+    pub ids: Arc<Ids>,
+    /// Tells dispatch when something is due.
+    pub notes: Notes,
+    /// The instance's limit of requests in flight.
+    pub permits: Arc<Semaphore>,
+    /// Under which deliveries are attempted.
+    pub lease: Lease,
+    /// When a failed delivery is tried again.
+    pub schedule: RetrySchedule,
+    /// How long a whole try may take, the connection included.
+    pub request_timeout: Duration,
+    /// The workers, to wait for when stopping.
+    pub workers: TaskTracker,
+    /// Tells the workers to take nothing more.
+    pub stopping: CancellationToken,
+    /// Whether attempts can be written down.
+    pub recording: RecordingState,
+}
+
+/// Whether attempts can be written down. While they can't, nothing is sent.
+#[derive(Debug, Default)]
+pub struct RecordingState {
+    is_failing: AtomicBool,
+    recovered: Notify,
+}
+
+impl RecordingState {
+    fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Acquire)
+    }
+
+    async fn works(&self) {
+        while self.is_failing() {
+            let recovered = self.recovered.notified();
+            if self.is_failing() {
+                recovered.await;
+            }
+        }
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) {
+        if !self.is_failing.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                "attempts can't be recorded, so nothing is sent until they can: {error}"
+            );
+        }
+    }
+
+    fn succeeded(&self) {
+        if self.is_failing() && self.is_failing.swap(false, Ordering::AcqRel) {
+            tracing::info!("attempts are recorded again");
+            self.recovered.notify_waiters();
+        }
+    }
+}
+
+impl Deliverer {
+    /// Sees to it that up to `jobs` deliveries which were put into a lane are worked on.
+    pub fn attend(self: &Arc<Self>, lane: &Arc<Lane>, jobs: usize) {
+        for _ in 0..jobs {
+            if self.stopping.is_cancelled() || !lane.hire() {
+                return;
+            }
+            let worker = Worker {
+                employment: Employment { lane: lane.clone(), has_left: false },
+                deliverer: self.clone(),
+                held: None,
+                recording: None,
+            };
+            self.workers.spawn(worker.run());
+        }
+    }
+
+    /// Writes an attempt down, however often that takes, and then does what follows from it.
+    async fn record(self: Arc<Self>, job: Job, record: AttemptRecord, lane: Arc<Lane>) {
+        let mut pause = RECORD_AGAIN.0;
+        let recorded = loop {
+            match self.store.record(record.clone()).await {
+                Ok(recorded) => break recorded,
+                Err(error) => self.recording.failed(&error),
+            }
+            tokio::select! {
+                () = self.clock.sleep(pause) => pause = (pause * 2).min(RECORD_AGAIN.1),
+                // The delivery stays leased to this life, which ends: the next one attempts it again.
+                () = self.stopping.cancelled() => return,
+            }
+        };
+        self.recording.succeeded();
+        drop(job);
+        match (recorded, record.next) {
+            (Recorded::LeaseLost, _) => {
+                tracing::debug!(delivery = %record.delivery, "its endpoint is gone")
+            }
+            (Recorded::Done, Next::Retry(due)) => {
+                self.notes.send(Note::Due(lane.tenant, lane.endpoint, due))
+            }
+            (Recorded::Done, Next::Delivered | Next::Failed) => {}
+        }
+        if record.deactivates_endpoint && recorded == Recorded::Done {
+            self.take_in_deactivation(&lane).await;
+        }
+    }
+
+    /// The receiver answered 410: the store has deactivated its endpoint, and now everybody here learns of it.
+    async fn take_in_deactivation(&self, lane: &Lane) {
+        tracing::warn!(endpoint = %lane.endpoint, "deactivated, because its receiver answered 410 Gone");
+        if let Err(error) = self.directory.refresh(lane.tenant, &*self.store, &self.vault).await {
+            tracing::error!("the directory could not be refreshed, and will be: {error}");
+        }
+        lane.gate.drain(&*self.clock).await;
+    }
+}
+
+/// Keeps a lane's count of its workers right, also when one panics.
+struct Employment {
+    lane: Arc<Lane>,
+    has_left: bool,
+}
+
+impl Drop for Employment {
+    fn drop(&mut self) {
+        if !self.has_left {
+            self.lane.lose_worker();
+        }
+    }
+}
+
+/// One worker of a lane, with its connection.
+struct Worker {
+    employment: Employment,
+    deliverer: Arc<Deliverer>,
+    held: Option<Held>,
+    /// The record of the last attempt, on its way to disk.
+    recording: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// A connection, and what it was made for.
+struct Held {
+    connection: Box<dyn Connection>,
+    view: Arc<EndpointView>,
+}
+
+impl Held {
+    /// Whether it may carry a request to that view of the endpoint.
+    fn suits(&self, view: &Arc<EndpointView>) -> bool {
+        Arc::ptr_eq(&self.view, view) || is_same_place(&self.view, view)
+    }
+}
+
+fn is_same_place(one: &EndpointView, other: &EndpointView) -> bool {
+    one.target == other.target && one.ssl_cert_verification == other.ssl_cert_verification
+}
+
+/// What became of a delivery in a worker's hands.
+enum Tried {
+    Attempted(Attempted),
+    /// Its endpoint was deactivated, or a drain held it up: it is still owed, and no try was used up.
+    Untried,
+    /// Its endpoint was deleted.
+    Gone,
+}
+
+/// A try that counts.
+struct Attempted {
+    outcome: Outcome,
+    sent_at: Timestamp,
+    duration: Duration,
+    peer_address: Option<String>,
+    signature: String,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let deliverer = self.deliverer.clone();
+        let lane = self.employment.lane.clone();
+        loop {
+            if deliverer.recording.is_failing() {
+                // This worker's own record may be the one that everybody waits for.
+                self.finish_recording().await;
+            }
+            tokio::select! {
+                biased;
+                () = deliverer.stopping.cancelled() => break,
+                () = deliverer.recording.works() => {}
+            }
+            let Ok(permit) = deliverer.permits.acquire().await else { break };
+            match lane.turn() {
+                Turn::Job(job, refill) => {
+                    if refill == Refill::Claim {
+                        deliverer.notes.send(Note::Due(
+                            lane.tenant,
+                            lane.endpoint,
+                            deliverer.clock.now(),
+                        ));
+                    }
+                    self.deliver(*job).await;
+                    drop(permit);
+                }
+                Turn::Empty => {
+                    drop(permit);
+                    self.finish_recording().await;
+                    if !self.rest().await {
+                        break;
+                    }
+                }
+                Turn::Retire => {
+                    self.employment.has_left = true;
+                    break;
+                }
+            }
+        }
+        self.finish_recording().await;
+    }
+
+    /// Waits for a delivery; `false` when this worker is to end instead.
+    async fn rest(&mut self) -> bool {
+        let lane = &self.employment.lane;
+        tokio::select! {
+            biased;
+            () = self.deliverer.stopping.cancelled() => false,
+            () = lane.wait() => true,
+            () = self.deliverer.clock.sleep(IDLE) => {
+                self.held = None;
+                self.employment.has_left = lane.dismiss();
+                !self.employment.has_left
+            }
+        }
+    }
+
+    async fn deliver(&mut self, job: Job) {
+        match self.attempt(&job).await {
+            Tried::Attempted(attempted) => self.settle(job, attempted).await,
+            Tried::Untried => self.give_back(job).await,
+            // What is owed to a deleted endpoint is purged with it.
+            Tried::Gone => {}
+        }
+    }
+
+    /// Makes one try. A request that failed on a reused connection before a byte of it was written is not one: it is
+    /// sent once more on a fresh connection, signed anew.
+    async fn attempt(&mut self, job: &Job) -> Tried {
+        let begun_at = self.deliverer.clock.now();
+        let begun = self.deliverer.clock.monotonic();
+        let mut may_repeat = true;
+        loop {
+            let view = match self.view_of(job) {
+                Ok(view) => view,
+                Err(tried) => return tried,
+            };
+            let is_reused = match self.connect(&view).await {
+                Ok(is_reused) => is_reused,
+                Err((failure, peer)) => {
+                    return Tried::Attempted(Attempted {
+                        outcome: Outcome::Unanswered(failure),
+                        sent_at: begun_at,
+                        duration: self.since(begun),
+                        peer_address: peer,
+                        signature: String::new(),
+                    });
+                }
+            };
+            let sent = match self.sign_and_send(job, begun).await {
+                Ok(sent) => sent,
+                Err(Postponed::Ended(tried)) => return tried,
+                Err(Postponed::Reconnect) => continue,
+            };
+            if sent.may_be_repeated && is_reused && may_repeat {
+                may_repeat = false;
+                continue;
+            }
+            return Tried::Attempted(Attempted { duration: self.since(begun), ..sent.attempted });
+        }
+    }
+
+    fn since(&self, begun: Duration) -> Duration {
+        self.deliverer.clock.monotonic().saturating_sub(begun)
+    }
+
+    /// The endpoint as it is now, if it is to be delivered to.
+    fn view_of(&self, job: &Job) -> Result<Arc<EndpointView>, Tried> {
+        match self
+            .deliverer
+            .directory
+            .snapshot()
+            .endpoint(job.delivery.tenant, job.delivery.endpoint)
+        {
+            None => Err(Tried::Gone),
+            Some(view) if !view.is_active => Err(Tried::Untried),
+            Some(view) => Ok(view.clone()),
+        }
+    }
+
+    /// Sees to a connection to the endpoint's place; answers whether it has carried requests before.
+    async fn connect(
+        &mut self,
+        view: &Arc<EndpointView>,
+    ) -> Result<bool, (Failure, Option<String>)> {
+        if self.held.as_mut().is_some_and(|held| held.suits(view) && held.connection.is_reusable())
+        {
+            return Ok(true);
+        }
+        // The old one is closed first, so that a lane never has more connections than workers.
+        self.held = None;
+        match self.deliverer.transport.connect(&view.target, view.ssl_cert_verification).await {
+            Ok(connection) => {
+                self.held = Some(Held { connection, view: view.clone() });
+                Ok(false)
+            }
+            Err(not) => Err((not.failure, not.peer.map(|peer| peer.to_string()))),
+        }
+    }
+
+    /// Signs inside the gate, with what the directory says there, and sends.
+    async fn sign_and_send(&mut self, job: &Job, begun: Duration) -> Result<Sent, Postponed> {
+        let pass = self.employment.lane.gate.enter().await;
+        let view = self.view_of(job).map_err(Postponed::Ended)?;
+        let left = self.deliverer.request_timeout.saturating_sub(self.since(begun));
+        let Some(held) = self.held.as_mut().filter(|held| held.suits(&view)) else {
+            // The target was changed while the connection was made.
+            return Err(Postponed::Reconnect);
+        };
+        let sent_at = self.deliverer.clock.now();
+        let signed =
+            view.template.sign(job.delivery.event, &job.delivery.payload, &view.signer, sent_at);
+        let peer_address = Some(held.connection.peer().to_string());
+        let (outcome, may_be_repeated) =
+            match held.connection.send(signed.request, pass, left).await {
+                Ok(answer) => (Outcome::Answered(answer), false),
+                Err(Unsent::GaveUp) => {
+                    self.held = None;
+                    return Err(Postponed::Ended(Tried::Untried));
+                }
+                Err(Unsent::Failed { failure, written }) => {
+                    self.held = None;
+                    let may_be_repeated = !written && failure.cause == Cause::Closed;
+                    (Outcome::Unanswered(failure), may_be_repeated)
+                }
+            };
+        let attempted = Attempted {
+            outcome,
+            sent_at,
+            duration: Duration::ZERO,
+            peer_address,
+            signature: signed.signature,
+        };
+        Ok(Sent { attempted, may_be_repeated })
+    }
+
+    /// Decides what follows, and begins to write it down.
+    async fn settle(&mut self, job: Job, attempted: Attempted) {
+        let deliverer = self.deliverer.clone();
+        let lane = self.employment.lane.clone();
+        lane.observe(&attempted.outcome);
+        let settled_at = deliverer.clock.now();
+        let attempt_number = job.delivery.attempts_made + 1;
+        let jitter = if attempted.outcome.is_success() {
+            Jitter::NONE
+        } else {
+            clock::jitter(&*deliverer.clock)
+        };
+        let settlement = delivery::settle(
+            &attempted.outcome,
+            attempt_number,
+            &deliverer.schedule,
+            settled_at,
+            jitter,
+        );
+        if !attempted.outcome.is_success() {
+            log_failure(&job, attempt_number, &attempted.outcome, settlement);
+        }
+        self.finish_recording().await;
+        let id = loop {
+            match deliverer.ids.next(IdKind::Attempt).await {
+                Ok(id) => break AttemptId::new(id),
+                Err(error) => deliverer.recording.failed(&error),
+            }
+            tokio::select! {
+                () = deliverer.clock.sleep(RECORD_AGAIN.1) => {}
+                () = deliverer.stopping.cancelled() => return,
+            }
+        };
+        let record = AttemptRecord {
+            id,
+            tenant: job.delivery.tenant,
+            endpoint: job.delivery.endpoint,
+            event: job.delivery.event,
+            delivery: job.delivery.id,
+            lease: deliverer.lease,
+            attempt_number,
+            trigger: job.delivery.trigger,
+            sent_at: attempted.sent_at,
+            duration: attempted.duration,
+            peer_address: attempted.peer_address,
+            signature: attempted.signature,
+            response: match attempted.outcome {
+                Outcome::Answered(answer) => Ok((answer.status, answer.body)),
+                Outcome::Unanswered(failure) => Err(failure),
+            },
+            settled_at,
+            next: settlement.next,
+            deactivates_endpoint: settlement.deactivates_endpoint,
+        };
+        let mut recording: Pin<Box<dyn Future<Output = ()> + Send>> =
+            Box::pin(deliverer.record(job, record, lane));
+        // Polled once, it is in the writer's hands.
+        if futures_util::poll!(&mut recording).is_pending() {
+            self.recording = Some(recording);
+        }
+    }
+
+    async fn finish_recording(&mut self) {
+        if let Some(recording) = self.recording.take() {
+            recording.await;
+        }
+    }
+
+    /// Gives a delivery back to the store, and with it all others of a lane that can't be worked on.
+    async fn give_back(&mut self, job: Job) {
+        let lane = &self.employment.lane;
+        let mut deliveries = vec![job.delivery.id];
+        deliveries.extend(lane.clear().iter().map(|job| job.delivery.id));
+        self.deliverer.notes.send(Note::Strays {
+            tenant: lane.tenant,
+            endpoint: lane.endpoint,
+            deliveries,
+        });
+    }
+}
+
+/// A request that got as far as it could.
+struct Sent {
+    attempted: Attempted,
+    may_be_repeated: bool,
+}
+
+/// Why nothing was sent.
+enum Postponed {
+    Ended(Tried),
+    Reconnect,
+}
+
+/// The one line that an operator sees of a failed attempt.
+fn log_failure(job: &Job, attempt_number: u32, outcome: &Outcome, settlement: Settlement) {
+    let (endpoint, event) = (job.delivery.endpoint, job.delivery.event);
+    match settlement.next.retry_at() {
+        Some(next_retry) => {
+            tracing::warn!(%endpoint, %event, attempt_number, cause = %outcome, %next_retry, "an attempt failed")
+        }
+        None => {
+            tracing::warn!(%endpoint, %event, attempt_number, cause = %outcome, "the last attempt failed: the delivery has failed for good")
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Whose turn it is: one loop that knows when each endpoint's next delivery is due, and claims it from the store then.
+//!
+//! It remembers one time per endpoint, never the deliveries themselves, so that a backlog of millions costs it nothing.
+//! What it claims goes into the endpoint's lane; a lane without room is asked again when it has run half empty.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use postrider_kernel::{DeliveryId, EndpointId, TenantId, Timestamp};
+use postrider_store::{Claim, Result};
+use tokio::sync::mpsc;
+
+use crate::{
+    deliver::Deliverer,
+    lanes::{Lane, Lanes, Refill},
+};
+
+/// How many claims are under way at once: enough to fill a commit of the store, too few to fill its queue.
+const CLAIMS_MAX: usize = 16;
+
+/// The longest that the loop sleeps, so that a wall clock which was set is noticed.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// How long to wait after the store failed.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the loop is told.
+#[derive(Debug)]
+pub enum Note {
+    /// A delivery of this endpoint is pending, and due then.
+    Due(TenantId, EndpointId, Timestamp),
+    /// This endpoint was activated: whatever waited is to go on.
+    Activated(TenantId, EndpointId),
+    /// These deliveries are leased to this process, and nobody is working on them.
+    Strays {
+        /// Whose they are.
+        tenant: TenantId,
+        /// To whom they are owed.
+        endpoint: EndpointId,
+        /// Which.
+        deliveries: Vec<DeliveryId>,
+    },
+}
+
+/// Tells the loop something. Never waits.
+#[derive(Clone, Debug)]
+pub struct Notes(mpsc::UnboundedSender<Note>);
+
+impl Notes {
+    /// The two ends.
+    pub fn channel() -> (Self, mpsc::UnboundedReceiver<Note>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Tells the loop something. When it has ended, the next life of the service reads it from the store.
+    pub fn send(&self, note: Note) {
+        let _ = self.0.send(note);
+    }
+}
+
+/// The loop's own state.
+pub struct Dispatch {
+    deliverer: Arc<Deliverer>,
+    lanes: Arc<Lanes>,
+    notes: mpsc::UnboundedReceiver<Note>,
+    schedule: Schedule,
+    under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+}
+
+/// What the store answered.
+enum Done {
+    Claimed(Arc<Lane>, Timestamp, Result<Claim>),
+    Due(TenantId, EndpointId, Result<Option<Timestamp>>),
+}
+
+/// When each endpoint is due next.
+#[derive(Debug, Default)]
+struct Schedule {
+    by_time: BTreeSet<(Timestamp, EndpointId)>,
+    by_endpoint: HashMap<EndpointId, (Timestamp, TenantId)>,
+}
+
+impl Schedule {
+    /// Notes a due time; the earliest one of an endpoint counts.
+    fn add(&mut self, tenant: TenantId, endpoint: EndpointId, due: Timestamp) {
+        match self.by_endpoint.get(&endpoint) {
+            Some(&(earlier, _)) if earlier <= due => return,
+            Some(&(later, _)) => self.by_time.remove(&(later, endpoint)),
+            None => false,
+        };
+        self.by_endpoint.insert(endpoint, (due, tenant));
+        self.by_time.insert((due, endpoint));
+    }
+
+    fn earliest(&self) -> Option<Timestamp> {
+        self.by_time.first().map(|&(due, _)| due)
+    }
+
+    fn take_due(&mut self, now: Timestamp) -> Option<(TenantId, EndpointId)> {
+        let &(due, endpoint) = self.by_time.first()?;
+        if due > now {
+            return None;
+        }
+        self.by_time.pop_first();
+        self.by_endpoint.remove(&endpoint).map(|(_, tenant)| (tenant, endpoint))
+    }
+}
+
+impl Dispatch {
+    /// A loop that begins with what the store owes.
+    pub async fn new(
+        deliverer: Arc<Deliverer>,
+        lanes: Arc<Lanes>,
+        notes: mpsc::UnboundedReceiver<Note>,
+    ) -> Result<Self> {
+        let mut schedule = Schedule::default();
+        for (tenant, endpoint, due) in deliverer.store.earliest_due().await? {
+            schedule.add(tenant, endpoint, due);
+        }
+        Ok(Self { deliverer, lanes, notes, schedule, under_way: FuturesUnordered::new() })
+    }
+
+    /// Runs until the service stops.
+    pub async fn run(mut self) {
+        let stopping = self.deliverer.stopping.clone();
+        loop {
+            while self.under_way.len() < CLAIMS_MAX
+                && let Some((tenant, endpoint)) = self.schedule.take_due(self.deliverer.clock.now())
+            {
+                self.begin_claim(tenant, endpoint);
+            }
+            let has_room = self.under_way.len() < CLAIMS_MAX;
+            let sleep = self.sleep();
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => break,
+                Some(note) = self.notes.recv() => self.take_note(note),
+                Some(done) = self.under_way.next(), if !self.under_way.is_empty() => self.take_in(done),
+                () = sleep, if has_room => {}
+            }
+        }
+        // A claim that was begun has a say in who holds what; only its deliveries are of no use any more.
+        while self.under_way.next().await.is_some() {}
+    }
+
+    fn sleep(&self) -> impl Future<Output = ()> + use<> {
+        let clock = &self.deliverer.clock;
+        let wait = self.schedule.earliest().map_or(SLEEP_MAX, |due| clock.now().until(due));
+        clock.sleep(wait.min(SLEEP_MAX))
+    }
+
+    fn begin_claim(&mut self, tenant: TenantId, endpoint: EndpointId) {
+        let lane = self.lanes.lane(tenant, endpoint);
+        let Some(room) = lane.begin_claim() else { return };
+        let (store, lease, now) =
+            (self.deliverer.store.clone(), self.deliverer.lease, self.deliverer.clock.now());
+        let claim = async move {
+            Done::Claimed(lane, now, store.claim_due(endpoint, now, room, lease).await)
+        };
+        self.under_way.push(claim.boxed());
+    }
+
+    fn take_in(&mut self, done: Done) {
+        let later = self.deliverer.clock.now().plus(STORE_AGAIN);
+        match done {
+            Done::Claimed(lane, asked_at, Ok(claim)) => {
+                let claimed = claim.deliveries.len();
+                let more = claim.next_due.is_some_and(|due| due <= asked_at);
+                let refill = lane.end_claim(claim.deliveries, more);
+                self.deliverer.attend(&lane, claimed);
+                match claim.next_due {
+                    // Due, and yet not claimed: the store knows why, and must not be asked in a tight loop.
+                    Some(_) if more && claimed == 0 => {
+                        self.schedule.add(lane.tenant, lane.endpoint, later)
+                    }
+                    Some(due) if !more => self.schedule.add(lane.tenant, lane.endpoint, due),
+                    _ => {}
+                }
+                if refill == Refill::Claim && claimed > 0 {
+                    self.schedule.add(lane.tenant, lane.endpoint, asked_at);
+                }
+            }
+            Done::Claimed(lane, _, Err(error)) => {
+                tracing::error!(endpoint = %lane.endpoint, "due deliveries could not be claimed, and will be: {error}");
+                lane.end_claim(Vec::new(), true);
+                self.schedule.add(lane.tenant, lane.endpoint, later);
+            }
+            Done::Due(tenant, endpoint, Ok(Some(due))) => self.schedule.add(tenant, endpoint, due),
+            Done::Due(_, _, Ok(None)) => {}
+            Done::Due(tenant, endpoint, Err(error)) => {
+                tracing::error!(%endpoint, "what it is owed could not be read, and will be: {error}");
+                self.schedule.add(tenant, endpoint, later);
+            }
+        }
+    }
+
+    fn take_note(&mut self, note: Note) {
+        let store = self.deliverer.store.clone();
+        match note {
+            Note::Due(tenant, endpoint, due) => self.schedule.add(tenant, endpoint, due),
+            Note::Activated(tenant, endpoint) => {
+                let ask = async move {
+                    Done::Due(tenant, endpoint, store.earliest_due_of(endpoint).await)
+                };
+                self.under_way.push(ask.boxed());
+            }
+            Note::Strays { tenant, endpoint, deliveries } => {
+                let (lease, clock) = (self.deliverer.lease, self.deliverer.clock.clone());
+                let give_back = async move {
+                    while let Err(error) = store.give_back(deliveries.clone(), lease).await {
+                        tracing::error!(%endpoint, "deliveries could not be given back, and will be: {error}");
+                        clock.sleep(STORE_AGAIN).await;
+                    }
+                    Done::Due(tenant, endpoint, store.earliest_due_of(endpoint).await)
+                };
+                self.under_way.push(give_back.boxed());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earliest_time_of_an_endpoint_counts() {
+        let (tenant, one, two) = (TenantId::new(1), EndpointId::new(1), EndpointId::new(2));
+        let at = Timestamp::from_micros;
+        let mut schedule = Schedule::default();
+        schedule.add(tenant, one, at(50));
+        schedule.add(tenant, two, at(40));
+        schedule.add(tenant, one, at(60));
+        schedule.add(tenant, one, at(30));
+        assert_eq!(schedule.earliest(), Some(at(30)));
+        assert_eq!(schedule.take_due(at(29)), None);
+        assert_eq!(schedule.take_due(at(100)), Some((tenant, one)));
+        assert_eq!(schedule.take_due(at(100)), Some((tenant, two)));
+        assert_eq!((schedule.take_due(at(100)), schedule.earliest()), (None, None));
+    }
+}

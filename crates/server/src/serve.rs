@@ -1,0 +1,271 @@
+//! Puts the parts together and runs them: first everything that answers for what is owed, then the door for requests;
+//! and in the opposite order when it stops.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use postrider_kernel::egress::EgressPolicy;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_http::add_extension::AddExtension;
+
+use crate::{
+    admin::{self, Admin},
+    api,
+    app::{ApiOptions, App},
+    config::Config,
+    deliver::{Deliverer, RecordingState},
+    directory::{Composing, Directory},
+    dispatch::{Dispatch, Notes},
+    ids::Ids,
+    instance::Instance,
+    lanes::{Bounds, Lanes},
+    publish::Publisher,
+    shutdown::StopSignals,
+    transport::Network,
+    upkeep::Upkeep,
+};
+
+/// Who we say we are.
+const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+
+/// Deliveries that wait in one lane, and payload bytes that wait in all of them, at most.
+const LANE_CAPACITY: usize = 1_024;
+const LANES_BYTES: usize = 32 * 1024 * 1024;
+
+/// How long an idempotency key counts.
+const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long what is in flight may take to finish when the service stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long to wait when the system has no more sockets to accept with.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves an instance until it is told to stop. `on_ready` is called once, when the API accepts connections.
+///
+/// # Errors
+/// What keeps it from serving.
+pub async fn run(
+    config: Config,
+    opened: Instance,
+    on_ready: impl FnOnce(SocketAddr),
+) -> anyhow::Result<()> {
+    let mut signals = StopSignals::listen()?;
+    let stop = async move {
+        signals.next().await;
+        signals
+    };
+    let service = Service::start(config, opened).await?;
+    on_ready(service.address);
+    let mut signals = stop.await;
+    tracing::info!("stopping: finishing what is in flight; a second signal leaves at once");
+    tokio::select! {
+        () = service.stop() => tracing::info!("stopped"),
+        () = signals.next() => tracing::warn!("leaving at once; what is in flight is attempted again at the next start"),
+    }
+    Ok(())
+}
+
+/// A service that runs.
+pub struct Service {
+    /// Where the API listens.
+    pub address: SocketAddr,
+    /// What the API is made of.
+    pub app: Arc<App>,
+    /// Ends the accepting of requests.
+    closing: CancellationToken,
+    /// Ends the loops and the workers.
+    stopping: CancellationToken,
+    doors: TaskTracker,
+    loops: TaskTracker,
+    workers: TaskTracker,
+    clock: Arc<dyn crate::clock::Clock>,
+    /// Keeps the data directory locked.
+    _instance: Instance,
+}
+
+impl Service {
+    /// Starts everything; requests are accepted when it answers.
+    ///
+    /// # Errors
+    /// What keeps it from serving: an address in use, a store that can't be read.
+    pub async fn start(config: Config, instance: Instance) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!("can't listen on {}; --listen chooses another address", config.listen)
+        })?;
+        let address = listener.local_addr()?;
+        let (stopping, loops, workers) =
+            (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
+
+        let directory = Arc::new(Directory::new(Composing {
+            signature_header: config.signature_header.clone(),
+            user_agent: http::HeaderValue::from_static(USER_AGENT),
+        }));
+        directory.refresh_all(&*instance.store, &instance.vault).await?;
+        let egress = Arc::new(EgressPolicy::new(config.egress_allow.clone()));
+        let (notes, heard) = Notes::channel();
+        let ids = Arc::new(Ids::new(instance.store.clone()));
+        let lanes = Arc::new(Lanes::new(Bounds {
+            lane_capacity: LANE_CAPACITY,
+            bytes: LANES_BYTES,
+            endpoint_concurrency: config.endpoint_concurrency,
+        }));
+        let deliverer = Arc::new(Deliverer {
+            store: instance.store.clone(),
+            directory: directory.clone(),
+            vault: instance.vault.clone(),
+            transport: Arc::new(Network::new(egress.clone(), config.connect_timeout)?),
+            clock: instance.clock.clone(),
+            ids: ids.clone(),
+            notes: notes.clone(),
+            permits: Arc::new(Semaphore::new(usize::try_from(config.concurrency)?)),
+            lease: instance.store.begin_life().await?,
+            schedule: config.retry_schedule.clone(),
+            request_timeout: config.request_timeout,
+            workers: workers.clone(),
+            stopping: stopping.clone(),
+            recording: RecordingState::default(),
+        });
+        let dispatch = Dispatch::new(deliverer.clone(), lanes.clone(), heard).await?;
+        loops.spawn(dispatch.run());
+
+        let admin = Admin::new(admin::Parts {
+            store: instance.store.clone(),
+            vault: instance.vault.clone(),
+            directory: directory.clone(),
+            clock: instance.clock.clone(),
+            ids,
+            lanes: lanes.clone(),
+            notes,
+        });
+        let app = Arc::new(App {
+            store: instance.store.clone(),
+            clock: instance.clock.clone(),
+            directory: directory.clone(),
+            publisher: Publisher { deliverer, lanes },
+            admin,
+            egress,
+            options: ApiOptions {
+                public_url: config.public_url.clone(),
+                trusted_proxies: config.trusted_proxies.clone(),
+                body_limit: config.body_limit,
+                require_password: config.require_password,
+                idempotency_window: IDEMPOTENCY_WINDOW,
+            },
+            credentials: api::auth::Credentials::default(),
+            readiness: api::health::Readiness::default(),
+        });
+        let forgetful = app.clone();
+        let upkeep = Upkeep {
+            store: instance.store.clone(),
+            vault: instance.vault.clone(),
+            directory,
+            clock: instance.clock.clone(),
+            retention: config.retention,
+            idempotency_window: IDEMPOTENCY_WINDOW,
+            on_change: Box::new(move || forgetful.credentials.forget_all()),
+            stopping: stopping.clone(),
+        };
+        loops.spawn(upkeep.run());
+
+        let (closing, doors) = (CancellationToken::new(), TaskTracker::new());
+        doors.spawn(accept(
+            listener,
+            api::router(app.clone()),
+            closing.clone(),
+            instance.clock.clone(),
+        ));
+        let clock = instance.clock.clone();
+        Ok(Self {
+            address,
+            app,
+            closing,
+            stopping,
+            doors,
+            loops,
+            workers,
+            clock,
+            _instance: instance,
+        })
+    }
+
+    /// Stops: no more requests, then no more attempts, then the last commits. Takes 30 s at most.
+    pub async fn stop(self) {
+        self.app.readiness.drain();
+        self.closing.cancel();
+        self.stopping.cancel();
+        let finish = async {
+            for tracker in [&self.doors, &self.loops, &self.workers] {
+                tracker.close();
+                tracker.wait().await;
+            }
+        };
+        tokio::select! {
+            () = finish => {}
+            () = self.clock.sleep(STOP_TIMEOUT) => {
+                tracing::warn!("not everything in flight has finished; it is attempted again at the next start");
+            }
+        }
+    }
+}
+
+/// Takes connections until told to stop, and then waits for the requests that were begun.
+async fn accept(
+    listener: TcpListener,
+    router: axum::Router,
+    closing: CancellationToken,
+    clock: Arc<dyn crate::clock::Clock>,
+) {
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            () = closing.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let served = graceful.watch(serve_connection(stream, peer, router.clone()));
+                tokio::spawn(async move {
+                    if let Err(error) = served.await {
+                        // A client that hangs up or speaks no HTTP is its own business.
+                        tracing::debug!(%peer, "a connection ended: {error}");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!("a connection could not be accepted: {error}");
+                clock.sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+type Connection = http1::Connection<
+    TokioIo<TcpStream>,
+    TowerToHyperService<AddExtension<axum::Router, axum::extract::ConnectInfo<SocketAddr>>>,
+>;
+
+fn serve_connection(stream: TcpStream, peer: SocketAddr, router: axum::Router) -> Connection {
+    // An answer is one write: nothing is gained by holding small packets back.
+    let _ = stream.set_nodelay(true);
+    let service = AddExtension::new(router, axum::extract::ConnectInfo(peer));
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+}

@@ -1,0 +1,720 @@
+//! The verbs of the model, in the order of the trait.
+
+use std::{cmp::Ordering, ops::Range, time::Duration};
+
+use async_trait::async_trait;
+use postrider_kernel::{
+    DeliveryId, EndpointId, EventId, EventType, Next, TenantId, Timestamp, TokenId, Trigger,
+    UserId,
+    delivery::Status,
+    secret::{self, Standing},
+};
+
+use super::{
+    KeptAnswer, KeptDelivery, KeptEndpoint, KeptEvent, KeptSecret, MemoryStore, State, refused,
+};
+use crate::{
+    Action, Actor, Attempt, AttemptField, AttemptQuery, AttemptRecord, AuditEntry, By,
+    CatalogueEntry, Claim, ClaimedDelivery, DirectoryEntry, Endpoint, EndpointChange,
+    EndpointField, EndpointQuery, IdKind, Lease, NewEndpoint, NewSecret, NewTenant, NewToken,
+    NewUser, Page, Publication, Published, Purge, Recorded, Resend, Resent, Result, Sealed, Store,
+    StoredSecret, Subscription, Tenant, Token, User,
+};
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn keep_key_check(&self, check: Vec<u8>) -> Result<Vec<u8>> {
+        Ok(self.state().key_check.get_or_insert(check).clone())
+    }
+
+    async fn reserve_ids(&self, kind: IdKind, count: u32) -> Result<Range<i64>> {
+        self.state().reserve(kind, count)
+    }
+
+    /// Nobody else can reach this memory.
+    async fn changed_elsewhere(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn check_health(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn begin_life(&self) -> Result<Lease> {
+        let mut state = self.state();
+        for delivery in state.deliveries.values_mut() {
+            if delivery.status == Status::Leased {
+                delivery.free();
+            }
+        }
+        Ok(Lease(state.reserve(IdKind::Life, 1)?.start))
+    }
+
+    async fn create_tenant(&self, tenant: NewTenant, by: By) -> Result<bool> {
+        let mut state = self.state();
+        if state.tenants.values().any(|known| known.name == tenant.name) {
+            return Ok(false);
+        }
+        if state.tenants.contains_key(&tenant.id) || repeats(tenant.catalogue.iter().map(|c| &c.0))
+        {
+            return refused("the tenant's id or a type of its catalogue is there already");
+        }
+        let entry = |(event_type, description)| CatalogueEntry {
+            event_type,
+            description,
+            created_at: by.at,
+            retired_at: None,
+        };
+        state.catalogue.insert(tenant.id, tenant.catalogue.into_iter().map(entry).collect());
+        let kept = Tenant {
+            id: tenant.id,
+            name: tenant.name,
+            jwt_secret: tenant.jwt_secret,
+            created_at: by.at,
+        };
+        state.tenants.insert(tenant.id, kept);
+        let subject = format!("tenant:{}", tenant.id);
+        state.audit(tenant.id, &by, Action::TenantCreated, subject)?;
+        Ok(true)
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>> {
+        Ok(self.state().tenants.values().cloned().collect())
+    }
+
+    async fn set_jwt_secret(&self, tenant: TenantId, secret: Sealed, by: By) -> Result<bool> {
+        let mut state = self.state();
+        let Some(kept) = state.tenants.get_mut(&tenant) else { return Ok(false) };
+        kept.jwt_secret = secret;
+        state.audit(tenant, &by, Action::JwtSecretReplaced, format!("tenant:{tenant}"))?;
+        Ok(true)
+    }
+
+    async fn create_user(&self, user: NewUser, by: By) -> Result<bool> {
+        let mut state = self.state();
+        if state.users.values().any(|known| known.name == user.name) {
+            return Ok(false);
+        }
+        if state.users.contains_key(&user.id) || !state.tenants.contains_key(&user.tenant) {
+            return refused("the user's id is there already, or its tenant isn't");
+        }
+        let kept = User {
+            id: user.id,
+            tenant: user.tenant,
+            name: user.name,
+            role: user.role,
+            password_hash: user.password_hash,
+            is_active: true,
+            created_at: by.at,
+        };
+        state.users.insert(user.id, kept);
+        state.audit(user.tenant, &by, Action::UserCreated, format!("user:{}", user.id))?;
+        Ok(true)
+    }
+
+    async fn user(&self, id: UserId) -> Result<Option<User>> {
+        Ok(self.state().users.get(&id).cloned())
+    }
+
+    async fn users(&self, tenant: TenantId) -> Result<Vec<User>> {
+        let state = self.state();
+        Ok(state.users.values().filter(|user| user.tenant == tenant).cloned().collect())
+    }
+
+    async fn disable_user(&self, tenant: TenantId, name: &str, by: By) -> Result<bool> {
+        let mut state = self.state();
+        let named = |user: &&mut User| user.tenant == tenant && user.name == name;
+        let Some(user) = state.users.values_mut().find(named) else { return Ok(false) };
+        user.is_active = false;
+        let subject = format!("user:{}", user.id);
+        state.audit(tenant, &by, Action::UserDisabled, subject)?;
+        Ok(true)
+    }
+
+    async fn create_token(&self, token: NewToken, by: By) -> Result<()> {
+        let mut state = self.state();
+        let hash_is_taken = state.tokens.values().any(|(hash, _)| *hash == token.hash);
+        if hash_is_taken || state.tokens.contains_key(&token.id) {
+            return refused("the token's hash or id is there already");
+        }
+        let user_is_ours =
+            |id| state.users.get(&id).is_some_and(|user: &User| user.tenant == token.tenant);
+        if !state.tenants.contains_key(&token.tenant) || !token.user.is_none_or(user_is_ours) {
+            return refused("the token's tenant has no such user, or isn't there");
+        }
+        let kept = Token {
+            id: token.id,
+            tenant: token.tenant,
+            user: token.user,
+            name: token.name,
+            role: token.role,
+            created_at: by.at,
+            expires_at: token.expires_at,
+            revoked_at: None,
+        };
+        state.tokens.insert(token.id, (token.hash, kept));
+        state.audit(token.tenant, &by, Action::TokenCreated, format!("token:{}", token.id))
+    }
+
+    async fn token_by_hash(&self, hash: [u8; 32]) -> Result<Option<Token>> {
+        let state = self.state();
+        let found = state.tokens.values().find(|(known, _)| *known == hash);
+        Ok(found.map(|(_, token)| token.clone()))
+    }
+
+    async fn tokens(&self, tenant: TenantId) -> Result<Vec<Token>> {
+        let state = self.state();
+        let tokens = state.tokens.values().map(|(_, token)| token);
+        Ok(tokens.filter(|token| token.tenant == tenant).cloned().collect())
+    }
+
+    async fn revoke_token(&self, tenant: TenantId, id: TokenId, by: By) -> Result<bool> {
+        let mut state = self.state();
+        let Some((_, token)) = state.tokens.get_mut(&id) else { return Ok(false) };
+        if token.tenant != tenant || token.revoked_at.is_some() {
+            return Ok(false);
+        }
+        token.revoked_at = Some(by.at);
+        state.audit(tenant, &by, Action::TokenRevoked, format!("token:{id}"))?;
+        Ok(true)
+    }
+
+    async fn add_event_type(
+        &self,
+        tenant: TenantId,
+        event_type: EventType,
+        description: String,
+        by: By,
+    ) -> Result<Option<CatalogueEntry>> {
+        let mut state = self.state();
+        let Some(catalogue) = state.catalogue.get_mut(&tenant) else {
+            return refused("there is no such tenant");
+        };
+        let entry = match catalogue.iter_mut().find(|entry| entry.event_type == event_type) {
+            Some(entry) if entry.retired_at.is_none() => return Ok(None),
+            Some(entry) => {
+                entry.retired_at = None;
+                entry.description = description;
+                entry.clone()
+            }
+            None => {
+                let event_type = event_type.clone();
+                let (created_at, retired_at) = (by.at, None);
+                let entry = CatalogueEntry { event_type, description, created_at, retired_at };
+                catalogue.push(entry.clone());
+                entry
+            }
+        };
+        let subject = format!("event_type:{event_type}");
+        state.audit(tenant, &by, Action::EventTypeAdded, subject)?;
+        Ok(Some(entry))
+    }
+
+    async fn retire_event_type(
+        &self,
+        tenant: TenantId,
+        event_type: EventType,
+        by: By,
+    ) -> Result<bool> {
+        let mut state = self.state();
+        let catalogue = state.catalogue.entry(tenant).or_default();
+        let offered = |entry: &&mut CatalogueEntry| {
+            entry.event_type == event_type && entry.retired_at.is_none()
+        };
+        let Some(entry) = catalogue.iter_mut().find(offered) else { return Ok(false) };
+        entry.retired_at = Some(by.at);
+        let subject = format!("event_type:{event_type}");
+        state.audit(tenant, &by, Action::EventTypeRetired, subject)?;
+        Ok(true)
+    }
+
+    async fn event_types(&self, tenant: TenantId) -> Result<Vec<CatalogueEntry>> {
+        Ok(self.state().catalogue.get(&tenant).cloned().unwrap_or_default())
+    }
+
+    async fn create_endpoint(&self, new: NewEndpoint, by: By) -> Result<Endpoint> {
+        let mut state = self.state();
+        let is_taken = state.endpoints.contains_key(&new.id)
+            || state.secrets.contains_key(&new.secret.id)
+            || repeats(new.event_types.iter());
+        if is_taken || !state.tenants.contains_key(&new.tenant) {
+            return refused("an id is there already, an event type repeats, or the tenant isn't");
+        }
+        let subscribe = |event_type| Subscription { event_type, added_at: by.at };
+        let endpoint = Endpoint {
+            id: new.id,
+            tenant: new.tenant,
+            created_at: by.at,
+            updated_at: by.at,
+            is_active: new.is_active,
+            target: new.target,
+            description: new.description,
+            subscriptions: new.event_types.into_iter().map(subscribe).collect(),
+            ssl_cert_verification: new.ssl_cert_verification,
+        };
+        state
+            .endpoints
+            .insert(endpoint.id, KeptEndpoint { endpoint: endpoint.clone(), deleted_at: None });
+        state.keep_secret(endpoint.id, new.secret, by.at);
+        let subject = format!("endpoint:{}", endpoint.id);
+        state.audit(endpoint.tenant, &by, Action::EndpointCreated, subject)?;
+        Ok(endpoint)
+    }
+
+    async fn update_endpoint(
+        &self,
+        tenant: TenantId,
+        id: EndpointId,
+        change: EndpointChange,
+        by: By,
+    ) -> Result<Option<Endpoint>> {
+        let mut state = self.state();
+        let Some(endpoint) = state.endpoint_mut(tenant, id) else { return Ok(None) };
+        if repeats(change.event_types.iter().flatten()) {
+            return refused("an event type repeats");
+        }
+        *endpoint = endpoint.changed(&change, by.at);
+        let endpoint = endpoint.clone();
+        state.audit(tenant, &by, Action::EndpointChanged, format!("endpoint:{id}"))?;
+        Ok(Some(endpoint))
+    }
+
+    async fn delete_endpoint(&self, tenant: TenantId, id: EndpointId, by: By) -> Result<bool> {
+        let mut state = self.state();
+        if state.endpoint(tenant, id).is_none() {
+            return Ok(false);
+        }
+        if let Some(kept) = state.endpoints.get_mut(&id) {
+            kept.deleted_at = Some(by.at);
+        }
+        state.audit(tenant, &by, Action::EndpointDeleted, format!("endpoint:{id}"))?;
+        Ok(true)
+    }
+
+    async fn endpoint(&self, tenant: TenantId, id: EndpointId) -> Result<Option<Endpoint>> {
+        Ok(self.state().endpoint(tenant, id).cloned())
+    }
+
+    async fn endpoints(&self, tenant: TenantId, query: EndpointQuery) -> Result<Page<Endpoint>> {
+        let state = self.state();
+        let wanted = query.target_contains.map(|text| text.to_ascii_lowercase());
+        let is_wanted = |endpoint: &&Endpoint| {
+            let target = endpoint.target.as_str().to_ascii_lowercase();
+            wanted.as_ref().is_none_or(|text| target.contains(text))
+        };
+        let mut found: Vec<&Endpoint> = state.endpoints_of(tenant).filter(is_wanted).collect();
+        // The sort is stable, and they came by id.
+        found.sort_by(|a, b| {
+            in_turn(query.ordering.iter().map(|by| {
+                let order = match by.field {
+                    EndpointField::CreatedAt => a.created_at.cmp(&b.created_at),
+                    EndpointField::UpdatedAt => a.updated_at.cmp(&b.updated_at),
+                    EndpointField::IsActive => a.is_active.cmp(&b.is_active),
+                };
+                if by.descending { order.reverse() } else { order }
+            }))
+        });
+        Ok(page(found, query.offset, query.limit).map(Clone::clone))
+    }
+
+    async fn directory(&self, tenant: TenantId) -> Result<Vec<DirectoryEntry>> {
+        let state = self.state();
+        let entry = |endpoint: &Endpoint| DirectoryEntry {
+            endpoint: endpoint.clone(),
+            secrets: state.live_secrets(endpoint.id),
+        };
+        Ok(state.endpoints_of(tenant).map(entry).collect())
+    }
+
+    async fn reveal_secret(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        by: By,
+    ) -> Result<Option<StoredSecret>> {
+        let mut state = self.state();
+        if state.endpoint(tenant, endpoint).is_none() {
+            return Ok(None);
+        }
+        state.audit(tenant, &by, Action::SecretRevealed, format!("endpoint:{endpoint}"))?;
+        let live = state.live_secrets(endpoint);
+        Ok(live.into_iter().find(|secret| secret.standing == Standing::Current))
+    }
+
+    async fn expire_secret(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        secret: NewSecret,
+        grace: Option<Duration>,
+        by: By,
+    ) -> Result<Option<Endpoint>> {
+        let mut state = self.state();
+        if state.secrets.contains_key(&secret.id) {
+            return refused("the secret's id is there already");
+        }
+        let Some(after) = state.endpoint_mut(tenant, endpoint) else { return Ok(None) };
+        after.updated_at = by.at;
+        let after = after.clone();
+        let live = state.live_secrets(endpoint);
+        let standings: Vec<_> = live.iter().map(|secret| (secret.id, secret.standing)).collect();
+        for (id, standing) in secret::expire(&standings, grace, by.at) {
+            if let Some(kept) = state.secrets.get_mut(&id) {
+                kept.standing = standing;
+                kept.sealed = kept.sealed.take().filter(|_| standing != Standing::Expired);
+            }
+        }
+        state.keep_secret(endpoint, secret, by.at);
+        state.audit(tenant, &by, Action::SecretExpired, format!("endpoint:{endpoint}"))?;
+        Ok(Some(after))
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<Published> {
+        self.state().publish(publication)
+    }
+
+    async fn resend(&self, resend: Resend, by: By) -> Result<Resent> {
+        self.state().resend(&resend, &by)
+    }
+
+    async fn claim_due(
+        &self,
+        endpoint: EndpointId,
+        now: Timestamp,
+        limit: u32,
+        lease: Lease,
+    ) -> Result<Claim> {
+        Ok(self.state().claim_due(endpoint, now, limit, lease))
+    }
+
+    async fn earliest_due(&self) -> Result<Vec<(TenantId, EndpointId, Timestamp)>> {
+        let state = self.state();
+        let live = state.endpoints.values().filter(|kept| kept.deleted_at.is_none());
+        let due = |kept: &KeptEndpoint| {
+            let endpoint = &kept.endpoint;
+            Some((endpoint.tenant, endpoint.id, state.earliest_due(endpoint.id)?))
+        };
+        Ok(live.filter_map(due).collect())
+    }
+
+    async fn earliest_due_of(&self, endpoint: EndpointId) -> Result<Option<Timestamp>> {
+        Ok(self.state().earliest_due_if_live(endpoint))
+    }
+
+    async fn record(&self, attempt: AttemptRecord) -> Result<Recorded> {
+        self.state().record(attempt)
+    }
+
+    async fn give_back(&self, deliveries: Vec<DeliveryId>, lease: Lease) -> Result<()> {
+        let mut state = self.state();
+        for id in deliveries {
+            if let Some(delivery) = state.deliveries.get_mut(&id)
+                && delivery.lease == Some(lease)
+            {
+                delivery.free();
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempts(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        query: AttemptQuery,
+    ) -> Result<Page<Attempt>> {
+        let state = self.state();
+        let is_there = state.endpoint(tenant, endpoint).is_some();
+        let mut found: Vec<&AttemptRecord> = state
+            .attempts
+            .values()
+            .filter(|attempt| is_there && attempt.endpoint == endpoint)
+            .collect();
+        found.sort_by(|a, b| {
+            in_turn(query.ordering.iter().map(|by| {
+                let order = match by.field {
+                    AttemptField::SentAt => a.sent_at.cmp(&b.sent_at),
+                    AttemptField::NextRetry => none_last(a.next.retry_at(), b.next.retry_at()),
+                };
+                if by.descending { order.reverse() } else { order }
+            }))
+        });
+        let Page { count, items } = page(found, query.offset, query.limit);
+        let items =
+            items.into_iter().map(|attempt| state.listed(attempt)).collect::<Result<_>>()?;
+        Ok(Page { count, items })
+    }
+
+    async fn known_events(&self, tenant: TenantId, events: Vec<EventId>) -> Result<Vec<EventId>> {
+        let state = self.state();
+        Ok(events.into_iter().filter(|&event| state.knows(tenant, event)).collect())
+    }
+
+    async fn purge(&self, purge: Purge, _limit: u32) -> Result<u64> {
+        Ok(self.state().purge(&purge))
+    }
+
+    async fn audit(&self, tenant: TenantId) -> Result<Vec<AuditEntry>> {
+        let state = self.state();
+        let lines = state.audit.iter().filter(|(of, _)| *of == tenant);
+        Ok(lines.map(|(_, line)| line.clone()).collect())
+    }
+}
+
+impl State {
+    fn keep_secret(&mut self, endpoint: EndpointId, secret: NewSecret, at: Timestamp) {
+        let kept = KeptSecret {
+            endpoint,
+            standing: Standing::Current,
+            created_at: at,
+            sealed: Some(secret.sealed),
+        };
+        self.secrets.insert(secret.id, kept);
+    }
+
+    fn knows(&self, tenant: TenantId, event: EventId) -> bool {
+        self.events.get(&event).is_some_and(|kept| kept.tenant == tenant)
+    }
+
+    fn publish(&mut self, publication: Publication) -> Result<Published> {
+        let place =
+            publication.idempotency.as_ref().map(|key| (publication.tenant, key.key.clone()));
+        if let (Some(place), Some(key)) = (&place, &publication.idempotency)
+            && let Some(kept) = self.idempotency.get(place)
+            && kept.kept_at >= key.not_before
+        {
+            let is_same = kept.request_hash == key.request_hash;
+            return Ok(if is_same {
+                Published::Repeat(kept.answer())
+            } else {
+                Published::KeyReused
+            });
+        }
+        let ids = || publication.deliveries.iter().map(|delivery| delivery.id);
+        let owed = publication
+            .deliveries
+            .iter()
+            .filter(|new| self.endpoint(publication.tenant, new.endpoint).is_some());
+        let owed: Vec<_> = owed.copied().collect();
+        if self.events.contains_key(&publication.event)
+            || owed.iter().any(|new| self.deliveries.contains_key(&new.id))
+            || repeats(ids())
+        {
+            return refused("the event's or a delivery's id is there already");
+        }
+        for new in &owed {
+            let delivery = KeptDelivery {
+                tenant: publication.tenant,
+                endpoint: new.endpoint,
+                event: publication.event,
+                trigger: Trigger::Schedule,
+                status: if new.leased { Status::Leased } else { Status::Pending },
+                attempts_made: 0,
+                due_at: publication.accepted_at,
+                lease: new.leased.then_some(publication.lease),
+                finished_at: None,
+            };
+            self.deliveries.insert(new.id, delivery);
+        }
+        if let (Some(place), Some(key)) = (place, &publication.idempotency) {
+            let kept = KeptAnswer {
+                request_hash: key.request_hash,
+                event: publication.event,
+                event_type: publication.event_type.clone(),
+                created: publication.created,
+                endpoint_count: u32::try_from(publication.deliveries.len()).unwrap_or(u32::MAX),
+                kept_at: publication.accepted_at,
+            };
+            self.idempotency.insert(place, kept);
+        }
+        let event = KeptEvent {
+            tenant: publication.tenant,
+            event_type: publication.event_type,
+            accepted_at: publication.accepted_at,
+            payload: publication.payload,
+        };
+        self.events.insert(publication.event, event);
+        Ok(Published::Fresh)
+    }
+
+    fn resend(&mut self, resend: &Resend, by: &By) -> Result<Resent> {
+        match self.endpoint(resend.tenant, resend.endpoint) {
+            None => return Ok(Resent::NoEndpoint),
+            Some(endpoint) if !endpoint.is_active => return Ok(Resent::Inactive),
+            Some(_) => {}
+        }
+        let unknown = |&&(event, _): &&(EventId, _)| !self.knows(resend.tenant, event);
+        if let Some(&(event, _)) = resend.events.iter().find(unknown) {
+            return Ok(Resent::UnknownEvent(event));
+        }
+        let ids = || resend.events.iter().map(|&(_, id)| id);
+        if repeats(ids()) || ids().any(|id| self.deliveries.contains_key(&id)) {
+            return refused("a delivery's id is there already");
+        }
+        for &(event, id) in &resend.events {
+            let delivery = KeptDelivery {
+                tenant: resend.tenant,
+                endpoint: resend.endpoint,
+                event,
+                trigger: Trigger::Resend,
+                status: Status::Pending,
+                attempts_made: 0,
+                due_at: by.at,
+                lease: None,
+                finished_at: None,
+            };
+            self.deliveries.insert(id, delivery);
+        }
+        let subject = format!("endpoint:{}", resend.endpoint);
+        self.audit(resend.tenant, by, Action::Resent, subject)?;
+        Ok(Resent::Done)
+    }
+
+    fn claim_due(
+        &mut self,
+        endpoint: EndpointId,
+        now: Timestamp,
+        limit: u32,
+        lease: Lease,
+    ) -> Claim {
+        let takes = self
+            .endpoints
+            .get(&endpoint)
+            .is_some_and(|kept| kept.deleted_at.is_none() && kept.endpoint.is_active);
+        let mut due: Vec<(Timestamp, DeliveryId)> = self
+            .pending(endpoint)
+            .filter(|(_, delivery)| takes && delivery.due_at <= now)
+            .map(|(id, delivery)| (delivery.due_at, id))
+            .collect();
+        due.sort();
+        due.truncate(limit as usize);
+        let deliveries = due.into_iter().filter_map(|(_, id)| self.lease(id, lease)).collect();
+        Claim { deliveries, next_due: self.earliest_due_if_live(endpoint) }
+    }
+
+    fn lease(&mut self, id: DeliveryId, lease: Lease) -> Option<ClaimedDelivery> {
+        let delivery = self.deliveries.get_mut(&id)?;
+        delivery.status = Status::Leased;
+        delivery.lease = Some(lease);
+        Some(ClaimedDelivery {
+            id,
+            tenant: delivery.tenant,
+            endpoint: delivery.endpoint,
+            event: delivery.event,
+            payload: self.events.get(&delivery.event)?.payload.clone(),
+            trigger: delivery.trigger,
+            attempts_made: delivery.attempts_made,
+        })
+    }
+
+    fn earliest_due_if_live(&self, endpoint: EndpointId) -> Option<Timestamp> {
+        let kept = self.endpoints.get(&endpoint)?;
+        if kept.deleted_at.is_some() { None } else { self.earliest_due(endpoint) }
+    }
+
+    fn record(&mut self, attempt: AttemptRecord) -> Result<Recorded> {
+        let endpoint_is_there = self.endpoint(attempt.tenant, attempt.endpoint).is_some();
+        let Some(delivery) = self.deliveries.get_mut(&attempt.delivery) else {
+            return Ok(Recorded::LeaseLost);
+        };
+        let is_ours = delivery.lease == Some(attempt.lease)
+            && delivery.endpoint == attempt.endpoint
+            && delivery.event == attempt.event;
+        if !is_ours || !endpoint_is_there {
+            return Ok(Recorded::LeaseLost);
+        }
+        if self.attempts.contains_key(&attempt.id) {
+            return refused("the attempt's id is there already");
+        }
+        delivery.settle(&attempt);
+        if attempt.deactivates_endpoint {
+            self.deactivate(&attempt)?;
+        }
+        self.attempts.insert(attempt.id, attempt);
+        Ok(Recorded::Done)
+    }
+
+    fn deactivate(&mut self, attempt: &AttemptRecord) -> Result<()> {
+        let Some(endpoint) = self.endpoint_mut(attempt.tenant, attempt.endpoint) else {
+            return Ok(());
+        };
+        if std::mem::replace(&mut endpoint.is_active, false) {
+            endpoint.updated_at = attempt.settled_at;
+            let by = By { actor: Actor::Service, address: None, at: attempt.settled_at };
+            let subject = format!("endpoint:{}", attempt.endpoint);
+            self.audit(attempt.tenant, &by, Action::EndpointDeactivated, subject)?;
+        }
+        Ok(())
+    }
+
+    fn listed(&self, attempt: &AttemptRecord) -> Result<Attempt> {
+        let Some(event) = self.events.get(&attempt.event) else {
+            return refused("an attempt has lost its event");
+        };
+        Ok(Attempt {
+            id: attempt.id,
+            event: attempt.event,
+            event_type: event.event_type.clone(),
+            accepted_at: event.accepted_at,
+            delivery: attempt.delivery,
+            attempt_number: attempt.attempt_number,
+            trigger: attempt.trigger,
+            sent_at: attempt.sent_at,
+            duration: attempt.duration,
+            payload: event.payload.clone(),
+            signature: attempt.signature.clone(),
+            peer_address: attempt.peer_address.clone(),
+            response: attempt.response.clone(),
+            next_retry: attempt.next.retry_at(),
+        })
+    }
+}
+
+impl KeptDelivery {
+    fn free(&mut self) {
+        self.status = Status::Pending;
+        self.lease = None;
+    }
+
+    fn settle(&mut self, attempt: &AttemptRecord) {
+        self.lease = None;
+        self.attempts_made = attempt.attempt_number;
+        self.finished_at = Some(attempt.settled_at.max(attempt.sent_at));
+        match attempt.next {
+            Next::Delivered => self.status = Status::Delivered,
+            Next::Failed => self.status = Status::Failed,
+            Next::Retry(due_at) => {
+                self.status = Status::Pending;
+                self.due_at = due_at;
+                self.finished_at = None;
+            }
+        }
+    }
+}
+
+impl<T> Page<T> {
+    fn map<U>(self, change: impl Fn(T) -> U) -> Page<U> {
+        Page { count: self.count, items: self.items.into_iter().map(change).collect() }
+    }
+}
+
+fn page<T>(all: Vec<T>, offset: u64, limit: u32) -> Page<T> {
+    let count = all.len() as u64;
+    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+    Page { count, items: all.into_iter().skip(offset).take(limit as usize).collect() }
+}
+
+/// The first comparison that tells two apart.
+fn in_turn(orders: impl Iterator<Item = Ordering>) -> Ordering {
+    orders.fold(Ordering::Equal, Ordering::then)
+}
+
+/// None comes last; reversed, first.
+fn none_last<T: Ord>(a: Option<T>, b: Option<T>) -> Ordering {
+    (a.is_none(), a).cmp(&(b.is_none(), b))
+}
+
+fn repeats<T: Ord>(items: impl Iterator<Item = T>) -> bool {
+    let mut seen = std::collections::BTreeSet::new();
+    !items.map(|item| seen.insert(item)).all(|is_new| is_new)
+}

@@ -1,0 +1,162 @@
+//! Deliveries on their way: leased, settled, given back. The state machine is drawn in the kernel's `delivery.rs`.
+
+use postrider_kernel::{
+    DeliveryId, EndpointId, EventId, Next, TenantId, Timestamp, Trigger, delivery::Status,
+};
+use rusqlite::{Connection, Row, named_params};
+
+use super::{
+    attempts, endpoints, events, ids,
+    query::{all, any, corrupt, execute, first, narrow, number, sql},
+    writer::Totals,
+};
+use crate::{Actor, AttemptRecord, By, Claim, ClaimedDelivery, IdKind, Lease, Recorded, Result};
+
+/// The number that stands for a status in `delivery.status`. The statements in `sql/` write 0 and 1 out, since the
+/// partial indexes of pending and leased deliveries serve only those that do.
+pub(super) const fn status_code(status: Status) -> i64 {
+    match status {
+        Status::Pending => 0,
+        Status::Leased => 1,
+        Status::Delivered => 2,
+        Status::Failed => 3,
+        Status::Cancelled => 4,
+    }
+}
+
+/// The number that stands for a trigger in `delivery.trigger` and `attempt.trigger`.
+pub(super) const fn trigger_code(trigger: Trigger) -> i64 {
+    match trigger {
+        Trigger::Schedule => 0,
+        Trigger::Resend => 1,
+    }
+}
+
+/// A trigger, read back.
+pub(super) fn read_trigger(row: &Row<'_>) -> Result<Trigger> {
+    let code: i64 = row.get("trigger")?;
+    [Trigger::Schedule, Trigger::Resend]
+        .into_iter()
+        .find(|&trigger| trigger_code(trigger) == code)
+        .ok_or_else(|| corrupt("trigger", code))
+}
+
+pub(super) fn begin_life(connection: &Connection) -> Result<Lease> {
+    execute(connection, sql!("void_leases"), [])?;
+    Ok(Lease(ids::reserve(connection, IdKind::Life, 1)?.start))
+}
+
+pub(super) fn claim_due(
+    connection: &Connection,
+    endpoint: EndpointId,
+    now: Timestamp,
+    limit: u32,
+    lease: Lease,
+) -> Result<Claim> {
+    let select = "SELECT 1 FROM endpoint WHERE id = ?1 AND is_active = 1 AND deleted_at IS NULL";
+    let mut deliveries = Vec::new();
+    if any(connection, select, [endpoint.get()])? {
+        deliveries = due(connection, endpoint, now, limit)?;
+    }
+    for delivery in &deliveries {
+        let parameters = named_params! { ":id": delivery.id.get(), ":lease": lease.0 };
+        execute(connection, sql!("lease_delivery"), parameters)?;
+    }
+    Ok(Claim { deliveries, next_due: earliest_due_of(connection, endpoint)? })
+}
+
+pub(super) fn earliest_due(
+    connection: &Connection,
+) -> Result<Vec<(TenantId, EndpointId, Timestamp)>> {
+    all(connection, sql!("earliest_due"), [], |row| {
+        let (tenant, endpoint, due_at) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok((TenantId::new(tenant), EndpointId::new(endpoint), Timestamp::from_micros(due_at)))
+    })
+}
+
+pub(super) fn earliest_due_of(
+    connection: &Connection,
+    endpoint: EndpointId,
+) -> Result<Option<Timestamp>> {
+    let parameters = named_params! { ":endpoint_id": endpoint.get() };
+    let due_at = first(connection, sql!("earliest_due_of"), parameters, number)?;
+    Ok(due_at.map(Timestamp::from_micros))
+}
+
+pub(super) fn record(
+    connection: &Connection,
+    totals: &mut Totals,
+    attempt: &AttemptRecord,
+) -> Result<Recorded> {
+    if !settle(connection, attempt)? {
+        return Ok(Recorded::LeaseLost);
+    }
+    attempts::insert(connection, attempt)?;
+    totals.count_attempts(attempt.endpoint, 1);
+    if attempt.deactivates_endpoint {
+        let by = By { actor: Actor::Service, address: None, at: attempt.settled_at };
+        endpoints::deactivate(connection, attempt.tenant, attempt.endpoint, &by)?;
+    }
+    Ok(Recorded::Done)
+}
+
+pub(super) fn give_back(
+    connection: &Connection,
+    deliveries: &[DeliveryId],
+    lease: Lease,
+) -> Result<()> {
+    for delivery in deliveries {
+        let parameters = named_params! { ":id": delivery.get(), ":lease": lease.0 };
+        execute(connection, sql!("give_back"), parameters)?;
+    }
+    Ok(())
+}
+
+fn due(
+    connection: &Connection,
+    endpoint: EndpointId,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<ClaimedDelivery>> {
+    let parameters = named_params! {
+        ":endpoint_id": endpoint.get(),
+        ":now": now.as_micros(),
+        ":limit": limit,
+    };
+    all(connection, sql!("select_due"), parameters, |row| {
+        Ok(ClaimedDelivery {
+            id: DeliveryId::new(row.get("id")?),
+            tenant: TenantId::new(row.get("tenant_id")?),
+            endpoint,
+            event: EventId::new(row.get("event_id")?),
+            payload: events::read_payload(row)?,
+            trigger: read_trigger(row)?,
+            attempts_made: narrow(row, "attempts_made")?,
+        })
+    })
+}
+
+/// Moves a delivery on after a try; `false` when the lease was lost.
+fn settle(connection: &Connection, attempt: &AttemptRecord) -> Result<bool> {
+    let status = match attempt.next {
+        Next::Delivered => Status::Delivered,
+        Next::Retry(_) => Status::Pending,
+        Next::Failed => Status::Failed,
+    };
+    // A delivery ends no sooner than its last attempt was sent, even if the clock was set back between the two: a purge
+    // relies on it, that attempts are gone before their event.
+    let ended_at = attempt.settled_at.max(attempt.sent_at);
+    let retry_at = attempt.next.retry_at();
+    let parameters = named_params! {
+        ":id": attempt.delivery.get(),
+        ":tenant_id": attempt.tenant.get(),
+        ":endpoint_id": attempt.endpoint.get(),
+        ":event_id": attempt.event.get(),
+        ":lease": attempt.lease.0,
+        ":status": status_code(status),
+        ":attempt_number": attempt.attempt_number,
+        ":due_at": retry_at.map(Timestamp::as_micros),
+        ":finished_at": retry_at.is_none().then(|| ended_at.as_micros()),
+    };
+    Ok(execute(connection, sql!("settle_delivery"), parameters)? > 0)
+}

@@ -1,0 +1,107 @@
+//! Signing secrets. Which of them sign is the kernel's decision; here the standing that it decided is kept, and the
+//! ciphertext of those that sign no more is wiped in the same transaction.
+
+use std::time::Duration;
+
+use postrider_kernel::{
+    EndpointId, SecretId, TenantId, Timestamp,
+    secret::{Standing, expire},
+};
+use rusqlite::{Connection, Row, named_params};
+
+use super::{
+    audit, endpoints,
+    query::{all, corrupt, execute, optional_time, sql},
+};
+use crate::{Action, By, Endpoint, EndpointChange, NewSecret, Result, Sealed, StoredSecret};
+
+pub(super) fn reveal(
+    connection: &Connection,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    by: &By,
+) -> Result<Option<StoredSecret>> {
+    if endpoints::find(connection, tenant, endpoint)?.is_none() {
+        return Ok(None);
+    }
+    let subject = endpoints::subject(endpoint);
+    audit::write(connection, tenant, by, Action::SecretRevealed, subject)?;
+    let secrets = live(connection, endpoint)?;
+    Ok(secrets.into_iter().find(|secret| secret.standing == Standing::Current))
+}
+
+pub(super) fn expire_current(
+    connection: &Connection,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    secret: &NewSecret,
+    grace: Option<Duration>,
+    by: &By,
+) -> Result<Option<Endpoint>> {
+    let Some(before) = endpoints::find(connection, tenant, endpoint)? else { return Ok(None) };
+    let live = live(connection, endpoint)?;
+    let standings: Vec<_> = live.iter().map(|secret| (secret.id, secret.standing)).collect();
+    for (id, standing) in expire(&standings, grace, by.at) {
+        change_standing(connection, id, standing)?;
+    }
+    insert(connection, tenant, endpoint, secret, by.at)?;
+    let after = before.changed(&EndpointChange::default(), by.at);
+    endpoints::save(connection, &after)?;
+    let subject = endpoints::subject(endpoint);
+    audit::write(connection, tenant, by, Action::SecretExpired, subject)?;
+    Ok(Some(after))
+}
+
+/// Adds an endpoint's current secret; the constraint says that it has no other one.
+pub(super) fn insert(
+    connection: &Connection,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    secret: &NewSecret,
+    at: Timestamp,
+) -> Result<()> {
+    let parameters = named_params! {
+        ":id": secret.id.get(),
+        ":tenant_id": tenant.get(),
+        ":endpoint_id": endpoint.get(),
+        ":sealed": secret.sealed.0,
+        ":at": at.as_micros(),
+    };
+    execute(connection, sql!("insert_secret"), parameters)?;
+    Ok(())
+}
+
+/// An endpoint's secrets that are not expired, newest first.
+pub(super) fn live(connection: &Connection, endpoint: EndpointId) -> Result<Vec<StoredSecret>> {
+    let parameters = named_params! { ":endpoint_id": endpoint.get() };
+    all(connection, sql!("select_live_secrets"), parameters, |row| {
+        Ok(StoredSecret {
+            id: SecretId::new(row.get("id")?),
+            sealed: Sealed(row.get("sealed")?),
+            standing: read_standing(row)?,
+        })
+    })
+}
+
+fn change_standing(connection: &Connection, id: SecretId, standing: Standing) -> Result<()> {
+    match standing {
+        // The kernel's decision makes no older secret current again.
+        Standing::Current => {}
+        Standing::Grace { until } => {
+            let parameters = named_params! { ":id": id.get(), ":until": until.as_micros() };
+            execute(connection, sql!("let_secret_finish"), parameters)?;
+        }
+        Standing::Expired => {
+            execute(connection, sql!("wipe_secret"), named_params! { ":id": id.get() })?;
+        }
+    }
+    Ok(())
+}
+
+fn read_standing(row: &Row<'_>) -> Result<Standing> {
+    match (row.get("standing")?, optional_time(row, "grace_until")?) {
+        (0_i64, None) => Ok(Standing::Current),
+        (1, Some(until)) => Ok(Standing::Grace { until }),
+        (other, _) => Err(corrupt("standing", other)),
+    }
+}

@@ -1,0 +1,3 @@
+DELETE FROM attempt
+WHERE id = :id
+RETURNING endpoint_id, delivery_id

@@ -1,0 +1,3 @@
+SELECT id FROM attempt
+WHERE endpoint_id = :endpoint_id
+LIMIT :limit

@@ -1,0 +1,4 @@
+INSERT INTO endpoint
+    (id, tenant_id, created_at, updated_at, is_active, ssl_cert_verification, target, description)
+VALUES
+    (:id, :tenant_id, :at, :at, :is_active, :ssl_cert_verification, :target, :description)

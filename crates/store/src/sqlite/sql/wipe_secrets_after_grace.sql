@@ -1,0 +1,6 @@
+UPDATE secret SET standing = 2, grace_until = NULL, sealed = NULL
+WHERE id IN (
+    SELECT id FROM secret
+    WHERE standing = 1 AND grace_until < :before
+    LIMIT :limit
+)
