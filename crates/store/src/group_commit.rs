@@ -182,3 +182,5 @@ fn answer_all<E: Engine>(jobs: impl IntoIterator<Item = Box<dyn Job<E>>>, verdic
         job.answer(verdict.clone());
     }
 }
+
+

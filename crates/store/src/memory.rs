@@ -187,3 +187,17 @@ impl State {
 fn refused<T>(what: &str) -> Result<T> {
     Err(StoreError::Inconsistent(what.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::MemoryStore;
+    use crate::Store;
+
+    async fn open() -> (Arc<dyn Store>, ()) {
+        (Arc::new(MemoryStore::new()), ())
+    }
+
+    crate::conformance!(open);
+}
