@@ -1,7 +1,7 @@
 //! The door that every request goes through, and the order in which it is checked (`rest-conventions.md`): the path, what
 //! the client accepts, its credential, its role, the method; then the resource looks things up and reads the body.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use axum::{
     RequestPartsExt,
@@ -68,8 +68,8 @@ impl Route {
 
 /// A request on its way.
 pub struct Call {
-    /// What the API is made of.
-    pub api: Arc<Api>,
+    /// What it needs besides itself.
+    pub(super) api: Api,
     /// The method; HEAD is served as GET.
     pub method: Method,
     /// When the request came.
@@ -129,7 +129,7 @@ impl Call {
 }
 
 /// Takes a request through the door of a route.
-pub async fn enter(api: Arc<Api>, route: &'static Route, request: Request) -> Response {
+pub async fn enter(api: Api, route: &'static Route, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let Some(params) = parts.extract::<RawPathParams>().await.ok().and_then(params_of) else {
         return ApiError::NotFound.into_response();
@@ -160,7 +160,8 @@ async fn pass(call: &mut Call, route: &Route) -> Answer {
         return Err(ApiError::NotAcceptable);
     }
     if route.access.needs_credential() {
-        let credential = call.api.credentials.check(&call.api.app, &call.headers, call.now).await?;
+        let credential =
+            call.api.app.credentials.check(&call.api.app, &call.headers, call.now).await?;
         if !route.access.allows(credential.role, &call.method) {
             return Err(ApiError::PermissionDenied);
         }

@@ -26,7 +26,7 @@ pub struct Readiness {
 
 impl Readiness {
     /// From now on `/readyz` answers 503, so that load balancers look elsewhere.
-    pub fn begin_draining(&self) {
+    pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
@@ -47,7 +47,7 @@ async fn live(_: &mut Call) -> Answer {
 
 async fn ready(call: &mut Call) -> Answer {
     let unready = |status| Ok(answer::json(StatusCode::SERVICE_UNAVAILABLE, &Health { status }));
-    if call.api.readiness.is_draining() {
+    if call.api.app.readiness.is_draining() {
         return unready("draining");
     }
     match call.api.app.store.check_health().await {

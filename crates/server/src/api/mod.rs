@@ -39,9 +39,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::{
-    auth::Credentials,
     error::{ApiError, Fault},
-    health::Readiness,
     passwords::Passwords,
 };
 use crate::{app::App, clock};
@@ -61,48 +59,27 @@ const ROUTES: [&[door::Route]; 8] = [
     health::ROUTES,
 ];
 
-/// What the API is made of.
-pub struct Api {
-    /// What it needs of the rest.
-    pub app: Arc<App>,
-    /// Credentials that held; to be told when accounts change.
-    pub credentials: Credentials,
-    /// Whether the server wants requests; to be told when it no longer does.
-    pub readiness: Readiness,
-    passwords: Passwords,
+/// What a request needs besides itself.
+#[derive(Clone)]
+struct Api {
+    app: Arc<App>,
+    passwords: Arc<Passwords>,
 }
 
-impl Api {
-    /// The API of an instance.
-    pub fn new(app: Arc<App>) -> Arc<Self> {
-        Arc::new(Self {
-            app,
-            credentials: Credentials::default(),
-            readiness: Readiness::default(),
-            passwords: Passwords::default(),
-        })
-    }
-
-    /// The router, to be served with the peer's address (`into_make_service_with_connect_info`).
-    pub fn router(self: &Arc<Self>) -> Router {
-        let mut router = Router::new();
-        for route in ROUTES.into_iter().flatten() {
-            let api = Arc::clone(self);
-            let enter = any(move |request: Request| door::enter(Arc::clone(&api), route, request));
-            // Both forms of a path mean the same; clients lose a body when they are redirected.
-            router =
-                router.route(route.path, enter.clone()).route(&format!("{}/", route.path), enter);
-        }
-        router
-            .fallback(async || ApiError::NotFound)
-            .layer(CatchPanicLayer::custom(internal_error))
-            .layer(middleware::from_fn_with_state(Arc::clone(self), identify_request))
-    }
-}
-
-/// The router of an instance whose credentials and readiness nobody else needs to reach.
+/// The router, to be served with the peer's address (`into_make_service_with_connect_info`).
 pub fn router(app: Arc<App>) -> Router {
-    Api::new(app).router()
+    let api = Api { app, passwords: Arc::default() };
+    let mut router = Router::new();
+    for route in ROUTES.into_iter().flatten() {
+        let api = api.clone();
+        let enter = any(move |request: Request| door::enter(api.clone(), route, request));
+        // Both forms of a path mean the same; clients lose a body when they are redirected.
+        router = router.route(route.path, enter.clone()).route(&format!("{}/", route.path), enter);
+    }
+    router
+        .fallback(async || ApiError::NotFound)
+        .layer(CatchPanicLayer::custom(internal_error))
+        .layer(middleware::from_fn_with_state(api.app, identify_request))
 }
 
 /// A panic ends one request, and the others don't notice.
@@ -113,9 +90,9 @@ fn internal_error(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
 }
 
 /// Gives each request an id, and writes down under it what went wrong on our side.
-async fn identify_request(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+async fn identify_request(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let id = request_id(request.headers()).unwrap_or_else(|| {
-        let random = u128::from_ne_bytes(clock::entropy(&*api.app.clock));
+        let random = u128::from_ne_bytes(clock::entropy(&*app.clock));
         // Hexadecimal digits fit a header.
         HeaderValue::from_str(&format!("{random:032x}")).unwrap_or(HeaderValue::from_static("-"))
     });
