@@ -1,0 +1,119 @@
+//! What the steps need besides cargo, installed where it is missing: from the system's packages and from the package
+//! registries, by name. What takes long is kept in a cache outside the checkout.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, bail};
+
+use crate::{
+    ci::{Done, check},
+    interop,
+};
+
+/// The version that is installed where there is none.
+const CARGO_DENY: &str = "cargo-deny@0.20.2";
+
+/// Where tools are kept between runs.
+pub struct Cache(PathBuf);
+
+impl Cache {
+    /// `$XDG_CACHE_HOME/postrider`, or what stands for it.
+    pub fn open() -> anyhow::Result<Self> {
+        let base = match (env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) {
+            (Some(cache), _) if !cache.is_empty() => PathBuf::from(cache),
+            (_, Some(home)) => PathBuf::from(home).join(".cache"),
+            _ => bail!("neither XDG_CACHE_HOME nor HOME says where to keep tools"),
+        };
+        let path = base.join("postrider");
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("{} can't be made", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// A place in the cache.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+/// Installs what is missing.
+pub fn install(cache: &Cache) -> anyhow::Result<Done> {
+    let mut packages = Vec::new();
+    if !works("cc", &["--version"]) {
+        packages.push("build-essential");
+    }
+    if !works("python3", &["-c", "import venv, ensurepip"]) {
+        packages.push("python3-venv");
+    }
+    install_packages(&packages)?;
+    interop::prepare(cache)?;
+    cargo_deny(cache)?;
+    Ok(Done::Passed)
+}
+
+/// The `cargo-deny` of this machine, or that of the cache, which takes some minutes to build, once.
+pub fn cargo_deny(cache: &Cache) -> anyhow::Result<Command> {
+    let root = cache.join("tools");
+    let own = root.join("bin/cargo-deny");
+    if works("cargo-deny", &["--version"]) {
+        return Ok(Command::new("cargo-deny"));
+    }
+    if !works(&own, &["--version"]) {
+        let mut build = Command::new("cargo");
+        build.args(["install", "--locked", CARGO_DENY, "--root"]).arg(&root);
+        // Its objects are of no use to anybody else.
+        check(build.env_remove("CARGO_TARGET_DIR"))?;
+    }
+    Ok(Command::new(own))
+}
+
+/// Where `cargo deny` keeps databases of advisories, if there is one.
+pub fn advisory_database() -> Option<PathBuf> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))?;
+    let database = home.join("advisory-dbs");
+    let is_filled = |path: &Path| path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    is_filled(&database).then_some(database)
+}
+
+fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let wanted = packages.join(" ");
+    if !works("apt-get", &["--version"]) {
+        bail!("missing: {wanted} (names as in Debian); install them and run this again");
+    }
+    for arguments in
+        [&["update"][..], &[&["install", "--yes", "--no-install-recommends"], packages].concat()]
+    {
+        let mut command = as_root("apt-get").with_context(|| format!("missing: {wanted}"))?;
+        check(command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    }
+    Ok(())
+}
+
+/// A command as root: as we are, or by a sudo that asks nothing.
+fn as_root(program: &str) -> anyhow::Result<Command> {
+    let id = Command::new("id").arg("-u").output().context("id can't be run")?;
+    if id.stdout.trim_ascii() == b"0" {
+        return Ok(Command::new(program));
+    }
+    if !works("sudo", &["-n", "true"]) {
+        bail!("installing packages needs root, or a sudo without a password");
+    }
+    let mut command = Command::new("sudo");
+    command.args(["-n", "--preserve-env=DEBIAN_FRONTEND", program]);
+    Ok(command)
+}
+
+/// Whether a command can be run, and is content.
+pub fn works(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
