@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap,
@@ -97,7 +97,7 @@ impl RequestBody {
     pub async fn drain(&mut self, headers: &HeaderMap, clock: &dyn Clock) {
         let Some(mut body) = self.slot().take() else { return };
         // A client that waits for `100 Continue` has sent nothing, and will not once it has read the refusal.
-        if headers.contains_key(EXPECT) {
+        if body.is_end_stream() || headers.contains_key(EXPECT) {
             return;
         }
         let everything = async {

@@ -58,7 +58,8 @@ impl Route {
         self.methods.contains(&name)
     }
 
-    fn allow(&self) -> HeaderValue {
+    /// What `Allow` says on every answer of the path.
+    pub fn allow(&self) -> HeaderValue {
         let head = self.methods.contains(&"GET").then_some("HEAD");
         let names: Vec<_> = self.methods.iter().copied().chain(head).chain(["OPTIONS"]).collect();
         // Names of methods fit a header.
@@ -129,10 +130,15 @@ impl Call {
 }
 
 /// Takes a request through the door of a route.
-pub async fn enter(api: Api, route: &'static Route, request: Request) -> Response {
+pub async fn enter(
+    api: Api,
+    route: &'static Route,
+    allow: HeaderValue,
+    request: Request,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let Some(params) = parts.extract::<RawPathParams>().await.ok().and_then(params_of) else {
-        return ApiError::NotFound.into_response();
+        return nowhere(api, Request::from_parts(parts, body)).await;
     };
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let is_head = parts.method == Method::HEAD;
@@ -149,8 +155,16 @@ pub async fn enter(api: Api, route: &'static Route, request: Request) -> Respons
     };
     let mut response = pass(&mut call, route).await.unwrap_or_else(IntoResponse::into_response);
     call.body.drain(&call.headers, &*call.api.app.clock).await;
-    response.headers_mut().insert(ALLOW, route.allow());
+    response.headers_mut().insert(ALLOW, allow);
     if is_head { without_body(response) } else { response }
+}
+
+/// Answers for a path that no route has, to everyone alike.
+pub async fn nowhere(api: Api, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    RequestBody::new(body).drain(&parts.headers, &*api.app.clock).await;
+    let response = ApiError::NotFound.into_response();
+    if parts.method == Method::HEAD { without_body(response) } else { response }
 }
 
 /// The order of checks. Nothing is counted against a throttle here: wrong passwords, the one thing that is throttled,
@@ -189,35 +203,28 @@ fn params_of(raw: RawPathParams) -> Option<Vec<(String, String)>> {
 
 /// Whether `Accept` lets JSON through: of the ranges that fit, the most specific one decides (RFC 9110, section 12.5.1).
 fn accepts_json(headers: &HeaderMap) -> bool {
-    let mut ranges = headers
-        .get_all(ACCEPT)
-        .iter()
-        .flat_map(|list| {
-            // What is no text names no type that we have.
-            list.to_str().unwrap_or("invalid/invalid").split(',')
-        })
-        .map(str::trim)
-        .filter(|range| !range.is_empty())
-        .peekable();
-    if ranges.peek().is_none() {
-        return true;
-    }
-    let fitting = ranges.filter_map(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let precision = match parts.next()?.to_ascii_lowercase().as_str() {
-            "application/json" => 2,
-            "application/*" => 1,
-            "*/*" => 0,
-            _ => return None,
-        };
-        let is_refused = parts.any(|parameter| {
-            parameter.split_once('=').is_some_and(|(name, q)| {
-                name.trim().eq_ignore_ascii_case("q") && q.trim().parse() == Ok(0.0)
-            })
-        });
-        Some((precision, !is_refused))
-    });
+    // What is no text names no type that we have.
+    let lists = headers.get_all(ACCEPT).iter().map(|list| list.to_str().unwrap_or("none/none"));
+    let mut ranges =
+        lists.flat_map(|list| list.split(',')).map(str::trim).filter(|range| !range.is_empty());
+    let Some(first) = ranges.next() else { return true };
+    let fitting = std::iter::once(first).chain(ranges).filter_map(json_in_range);
     fitting.max().is_some_and(|(_, is_accepted)| is_accepted)
+}
+
+/// How precisely a media range names JSON, and whether it accepts it; `None` when it names something else.
+fn json_in_range(range: &str) -> Option<(u8, bool)> {
+    let mut parts = range.split(';').map(str::trim);
+    let names = parts.next()?;
+    let precision = ["*/*", "application/*", "application/json"]
+        .iter()
+        .position(|fitting| fitting.eq_ignore_ascii_case(names))?;
+    let is_refusal = |parameter: &str| {
+        parameter.split_once('=').is_some_and(|(name, value)| {
+            name.trim().eq_ignore_ascii_case("q") && value.trim().parse() == Ok(0.0)
+        })
+    };
+    Some((precision as u8, !parts.any(is_refusal)))
 }
 
 /// What HEAD answers: everything but the body, whose length it still tells.

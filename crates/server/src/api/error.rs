@@ -274,6 +274,18 @@ mod tests {
         format!("{status}\n{headers}{}\n", String::from_utf8(body.to_vec()).unwrap())
     }
 
+    #[test]
+    fn what_the_store_says_is_told_apart_and_stays_in_the_log() {
+        let unavailable = StoreError::Unavailable("disk full".into());
+        let inconsistent = StoreError::Inconsistent("two of one".into());
+        assert!(matches!(ApiError::from(unavailable.clone()), ApiError::Unavailable(_)));
+        assert!(matches!(ApiError::from(inconsistent), ApiError::Internal(_)));
+        let error = ApiError::from(AdminError::Store(unavailable)).into_response();
+        assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let Some(Fault(text)) = error.extensions().get() else { panic!("nothing for the log") };
+        assert!(text.contains("disk full"));
+    }
+
     #[tokio::test]
     async fn every_error_is_json_with_the_text_of_the_table() {
         let mut all = String::new();

@@ -71,15 +71,17 @@ pub fn router(app: Arc<App>) -> Router {
     let api = Api { app, passwords: Arc::default() };
     let mut router = Router::new();
     for route in ROUTES.into_iter().flatten() {
-        let api = api.clone();
-        let enter = any(move |request: Request| door::enter(api.clone(), route, request));
+        let (api, allow) = (api.clone(), route.allow());
+        let enter =
+            any(move |request: Request| door::enter(api.clone(), route, allow.clone(), request));
         // Both forms of a path mean the same; clients lose a body when they are redirected.
         router = router.route(route.path, enter.clone()).route(&format!("{}/", route.path), enter);
     }
+    let app = api.app.clone();
     router
-        .fallback(async || ApiError::NotFound)
+        .fallback(move |request: Request| door::nowhere(api.clone(), request))
         .layer(CatchPanicLayer::custom(internal_error))
-        .layer(middleware::from_fn_with_state(api.app, identify_request))
+        .layer(middleware::from_fn_with_state(app, identify_request))
 }
 
 /// A panic ends one request, and the others don't notice.
@@ -96,11 +98,10 @@ async fn identify_request(State(app): State<Arc<App>>, request: Request, next: N
         // Hexadecimal digits fit a header.
         HeaderValue::from_str(&format!("{random:032x}")).unwrap_or(HeaderValue::from_static("-"))
     });
-    let line = (request.method().clone(), request.uri().path().to_owned());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     let mut response = next.run(request).await;
     if let Some(Fault(text)) = response.extensions().get() {
-        let (method, path) = line;
-        let id = id.to_str().unwrap_or_default();
+        let (id, path) = (id.to_str().unwrap_or_default(), uri.path());
         tracing::error!(request_id = id, %method, path, status = response.status().as_u16(), "{text}");
     }
     response.headers_mut().insert(REQUEST_ID, id);

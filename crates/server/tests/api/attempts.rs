@@ -152,10 +152,10 @@ fn what_can_not_be_sent_once_more_is_refused() {
     let unknown = |key: &str| format!("Invalid pk \"{key}\" - object does not exist.");
     let wrong = |name: &str| format!("Incorrect type. Expected pk value, received {name}.");
 
-    admin.post(&path, "").is_field("event", "This field is required.");
-    admin.post(&format!("{path}bulk/"), "").is_field("event", "This field is required.");
-    one("null").is_field("event", "This field may not be null.");
-    bulk("null").is_field("event", "This field may not be null.");
+    admin.post(&path, "").blames("event", "This field is required.");
+    admin.post(&format!("{path}bulk/"), "").blames("event", "This field is required.");
+    one("null").blames("event", "This field may not be null.");
+    bulk("null").blames("event", "This field may not be null.");
     for (value, key) in [
         ("999999", "999999"),
         ("0", "0"),
@@ -163,24 +163,24 @@ fn what_can_not_be_sent_once_more_is_refused() {
         ("\"99\"", "99"),
         ("99999999999999999999", "99999999999999999999"),
     ] {
-        one(value).is_field("event", &unknown(key));
-        bulk(&format!("[{known},{value}]")).is_field("event", &unknown(key));
+        one(value).blames("event", &unknown(key));
+        bulk(&format!("[{known},{value}]")).blames("event", &unknown(key));
     }
     for (value, name) in
         [("true", "bool"), ("\"x\"", "str"), ("1.0", "float"), ("[]", "list"), ("{}", "dict")]
     {
-        one(value).is_field("event", &wrong(name));
-        bulk(&format!("[{known},{value}]")).is_field("event", &wrong(name));
+        one(value).blames("event", &wrong(name));
+        bulk(&format!("[{known},{value}]")).blames("event", &wrong(name));
     }
-    bulk("[null]").is_field("event", &wrong("NoneType"));
+    bulk("[null]").blames("event", &wrong("NoneType"));
     // The first wrong one is told, of whichever kind.
-    bulk(&format!("[{known},77777,true]")).is_field("event", &unknown("77777"));
-    bulk(&format!("[{known},true,77777]")).is_field("event", &wrong("bool"));
+    bulk(&format!("[{known},77777,true]")).blames("event", &unknown("77777"));
+    bulk(&format!("[{known},true,77777]")).blames("event", &wrong("bool"));
     bulk("[]").is(400, r#"{"event":{"non_field_errors":["This list may not be empty."]}}"#);
-    bulk("7").is_field("event", "Expected a list of items but got type \"int\".");
-    bulk("{}").is_field("event", "Expected a list of items but got type \"dict\".");
+    bulk("7").blames("event", "Expected a list of items but got type \"int\".");
+    bulk("{}").blames("event", "Expected a list of items but got type \"dict\".");
     let many = format!("[{known}{}]", format!(",{known}").repeat(1000));
-    bulk(&many).is_field("event", "Ensure this field has no more than 1000 elements.");
+    bulk(&many).blames("event", "Ensure this field has no more than 1000 elements.");
 
     admin.patch(&format!("{ENDPOINTS}{id}/"), r#"{"is_active":false}"#).json(200);
     for refused in [one(&known.to_string()), bulk(&format!("[{known}]"))] {

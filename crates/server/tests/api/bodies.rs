@@ -44,9 +44,9 @@ fn broken_json_is_told_what_is_wrong_and_where() {
             [("[]", "list"), ("\"x\"", "str"), ("1", "int"), ("-1.5", "float"), ("true", "bool")]
         {
             let text = format!("Invalid data. Expected a dictionary, but got {name}.");
-            admin.post(path, body).is_field("non_field_errors", &text);
+            admin.post(path, body).blames("non_field_errors", &text);
         }
-        admin.post(path, "null").is_field("non_field_errors", "No data provided");
+        admin.post(path, "null").blames("non_field_errors", "No data provided");
     }
 }
 
@@ -75,9 +75,9 @@ fn a_body_without_json_in_its_content_type_is_refused() {
         "multipart/form-data; boundary=x",
     ] {
         send(&format!("Content-Type: {sent}\r\n"), b"{}")
-            .is_detail(415, &format!("Unsupported media type \"{sent}\" in request."));
+            .says(415, &format!("Unsupported media type \"{sent}\" in request."));
     }
-    send("", b"{}").is_detail(415, "Unsupported media type \"\" in request.");
+    send("", b"{}").says(415, "Unsupported media type \"\" in request.");
     let required = r#"{"target":["This field is required."],"events":["This field is required."]}"#;
     send("Content-Type: text/plain\r\n", b"").is(400, required);
     send("Content-Type: APPLICATION/json;charset=utf-8\r\n", b"{}").is(400, required);
@@ -94,7 +94,7 @@ fn a_body_that_is_too_large_is_refused_and_the_refusal_can_be_read() {
     let admin = server.with_role("admin");
     let too_large = "Request body is larger than 1048576 bytes.";
     let ten_megabytes = vec![b' '; 10_000_000];
-    admin.post(EVENTS, &ten_megabytes).is_detail(413, too_large);
+    admin.post(EVENTS, &ten_megabytes).says(413, too_large);
     let mut chunks = Vec::new();
     for chunk in ten_megabytes.chunks(100_000) {
         chunks.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
@@ -103,28 +103,28 @@ fn a_body_that_is_too_large_is_refused_and_the_refusal_can_be_read() {
     }
     chunks.extend_from_slice(b"0\r\n\r\n");
     let lines = format!("{JSON}Transfer-Encoding: chunked\r\n");
-    admin.send_raw("POST", EVENTS, &lines, &chunks).is_detail(413, too_large);
+    admin.send_raw("POST", EVENTS, &lines, &chunks).says(413, too_large);
     // Who is refused for another reason can read that one.
     let denied = "You do not have permission to perform this action.";
-    server.with_role("viewer").post(EVENTS, &ten_megabytes).is_detail(403, denied);
-    server.anyone().post("/nowhere", &ten_megabytes[..100_000]).is_detail(404, "Not found.");
+    server.with_role("viewer").post(EVENTS, &ten_megabytes).says(403, denied);
+    server.anyone().post("/nowhere", &ten_megabytes[..100_000]).says(404, "Not found.");
     // A client that asks before it sends is told at once, and never sends.
     let lines = format!("{}Expect: 100-continue\r\n", of_length(10_000_000));
-    admin.send_raw("POST", EVENTS, &lines, b"").is_detail(413, too_large);
+    admin.send_raw("POST", EVENTS, &lines, b"").says(413, too_large);
 
     let exactly = |length: usize| {
         let frame = r#"{"type":"post.created","data":{"a":""}}"#;
         frame.replace("\"\"", &format!("\"{}\"", "x".repeat(length - frame.len())))
     };
     admin.post(EVENTS, exactly(1_048_576)).json(201);
-    admin.post(EVENTS, exactly(1_048_577)).is_detail(413, too_large);
+    admin.post(EVENTS, exactly(1_048_577)).says(413, too_large);
 }
 
 #[test]
 fn the_limit_is_the_operators() {
     let server = Server::start_with(&["--body-limit", "2048"]);
     let admin = server.with_role("admin");
-    admin.post(EVENTS, vec![b' '; 2049]).is_detail(413, "Request body is larger than 2048 bytes.");
+    admin.post(EVENTS, vec![b' '; 2049]).says(413, "Request body is larger than 2048 bytes.");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_million_levels_are_answered_quickly() {
     let (open, close) = ("[".repeat(1_000_000), "]".repeat(1_000_000));
     for path in [ENDPOINTS, EVENTS] {
         let list = "Invalid data. Expected a dictionary, but got list.";
-        admin.post(path, format!("{open}{close}")).is_field("non_field_errors", list);
+        admin.post(path, format!("{open}{close}")).blames("non_field_errors", list);
         assert_eq!(admin.post(path, &open).status, 400);
         assert_eq!(admin.post(path, "{\"a\":".repeat(1_000_000)).status, 400);
         for field in ["type", "data", "created", "target", "events", "description", "x"] {

@@ -30,7 +30,7 @@ fn bad_credentials_are_refused() {
     let server = Server::start();
     let check = |lines: &[&str], detail: &str| {
         let client = lines.iter().fold(server.anyone(), |client, line| client.with_header(line));
-        let answer = client.get(ENDPOINTS).is_detail(401, detail);
+        let answer = client.get(ENDPOINTS).says(401, detail);
         assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"api\""));
     };
     check(&[], NOT_PROVIDED);
@@ -125,14 +125,14 @@ fn verifying_a_token_needs_no_credential_and_ignores_one() {
     {
         client.post(VERIFY_TOKEN, &body).is(200, "{}");
         client.post("/api/v2/jwt/verify_token", &body).is(200, "{}");
-        client.post(VERIFY_TOKEN, "").is_field("token", "This field is required.");
+        client.post(VERIFY_TOKEN, "").blames("token", "This field is required.");
         client
             .post(VERIFY_TOKEN, r#"{"token":""}"#)
-            .is_field("token", "This field may not be blank.");
+            .blames("token", "This field may not be blank.");
         client
             .post(VERIFY_TOKEN, r#"{"token":null}"#)
-            .is_field("token", "This field may not be null.");
-        client.post(VERIFY_TOKEN, r#"{"token":[]}"#).is_field("token", "Not a valid string.");
+            .blames("token", "This field may not be null.");
+        client.post(VERIFY_TOKEN, r#"{"token":[]}"#).blames("token", "Not a valid string.");
         client.post(VERIFY_TOKEN, r#"{"token":"x"}"#).is(401, NOT_VALID);
         // An API token is no JWT.
         client.post(VERIFY_TOKEN, r#"{"token":"prt_x"}"#).is(401, NOT_VALID);
@@ -153,11 +153,11 @@ fn what_the_command_line_ends_is_over_within_a_second() {
     let over = |client: &Client| client.get(ENDPOINTS).status == 401;
     server.cli(&["token", "revoke", &made["id"].to_string()]);
     eventually("the token is revoked", || over(&other));
-    other.get(ENDPOINTS).is_detail(401, INCORRECT);
+    other.get(ENDPOINTS).says(401, INCORRECT);
     server.cli(&["user", "disable", "jane"]);
     eventually("the user is disabled", || over(&jwt) && over(&hers));
     jwt.get(ENDPOINTS).is(401, NOT_VALID);
-    hers.get(ENDPOINTS).is_detail(401, INCORRECT);
+    hers.get(ENDPOINTS).says(401, INCORRECT);
 
     let other = server.user("joe", "admin", "correct horse");
     let joe = server.anyone().with_token(&sign(&claims(other), &server.jwt_secret("default")));
@@ -186,23 +186,23 @@ fn roles_may_do_what_the_contract_says() {
     ] {
         viewer.get(readable).json(200);
     }
-    viewer.post(EVENTS, event("post.created")).is_detail(403, DENIED);
-    viewer.put(&path, "{}").is_detail(403, DENIED);
-    viewer.post(EVENT_TYPES, "{}").is_detail(403, DENIED);
+    viewer.post(EVENTS, event("post.created")).says(403, DENIED);
+    viewer.put(&path, "{}").says(403, DENIED);
+    viewer.post(EVENT_TYPES, "{}").says(403, DENIED);
     for action in ["secret/reveal/", "secret/expire/", "event/resend/", "event/resend/bulk/"] {
-        viewer.post(&format!("{path}{action}"), "").is_detail(403, DENIED);
+        viewer.post(&format!("{path}{action}"), "").says(403, DENIED);
     }
 
     let publisher = server.with_role("publisher");
     publisher.post(EVENTS, event("post.created")).json(201);
     publisher.get(&format!("{ENDPOINTS}event/")).json(200);
     publisher.get(EVENT_TYPES).json(200);
-    publisher.post(EVENT_TYPES, "{}").is_detail(403, DENIED);
-    publisher.delete(&format!("{EVENT_TYPES}post.created/")).is_detail(403, DENIED);
+    publisher.post(EVENT_TYPES, "{}").says(403, DENIED);
+    publisher.delete(&format!("{EVENT_TYPES}post.created/")).says(403, DENIED);
     for forbidden in
         [ENDPOINTS, &path, &format!("{ENDPOINTS}search/"), &format!("{path}attempt/"), EVENTS]
     {
-        publisher.get(forbidden).is_detail(403, DENIED);
+        publisher.get(forbidden).says(403, DENIED);
     }
-    publisher.post(&format!("{path}secret/reveal/"), "").is_detail(403, DENIED);
+    publisher.post(&format!("{path}secret/reveal/"), "").says(403, DENIED);
 }

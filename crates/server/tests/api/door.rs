@@ -22,7 +22,7 @@ fn a_path_that_no_route_has_is_404_for_everyone() {
             "/api/v2/webhook/endpoint/1/event/resend/bulk/1/",
         ] {
             let answer = client.with_header("Accept: text/html").send("PATCH", path, b"");
-            let answer = answer.is_detail(404, "Not found.");
+            let answer = answer.says(404, "Not found.");
             assert_eq!(answer.header("allow"), None, "{path}");
         }
     }
@@ -34,43 +34,43 @@ fn checks_come_in_the_promised_order() {
     let (anyone, operator) = (server.anyone(), server.operator());
     let html = |client: &super::support::client::Client| client.with_header("Accept: text/html");
     let not_acceptable = "Could not satisfy the request Accept header.";
-    html(&anyone).delete(ENDPOINTS).is_detail(406, not_acceptable);
-    html(&operator).get("/api/v2/webhook/endpoint/999/").is_detail(406, not_acceptable);
-    html(&anyone).post(VERIFY_TOKEN, "{}").is_detail(406, not_acceptable);
+    html(&anyone).delete(ENDPOINTS).says(406, not_acceptable);
+    html(&operator).get("/api/v2/webhook/endpoint/999/").says(406, not_acceptable);
+    html(&anyone).post(VERIFY_TOKEN, "{}").says(406, not_acceptable);
 
     let not_provided = "Authentication credentials were not provided.";
-    let answer = anyone.delete(ENDPOINTS).is_detail(401, not_provided);
+    let answer = anyone.delete(ENDPOINTS).says(401, not_provided);
     assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"api\""));
     assert_eq!(answer.header("allow"), Some("GET, POST, HEAD, OPTIONS"));
-    anyone.send("OPTIONS", ENDPOINTS, b"").is_detail(401, not_provided);
+    anyone.send("OPTIONS", ENDPOINTS, b"").says(401, not_provided);
 
     let denied = "You do not have permission to perform this action.";
     let viewer = server.with_role("viewer");
-    viewer.delete(ENDPOINTS).is_detail(403, denied);
-    viewer.delete("/api/v2/webhook/endpoint/999/").is_detail(403, denied);
-    viewer.post(ENDPOINTS, "not json").is_detail(403, denied);
-    viewer.get("/api/v2/webhook/endpoint/999/secret/reveal/").is_detail(403, denied);
+    viewer.delete(ENDPOINTS).says(403, denied);
+    viewer.delete("/api/v2/webhook/endpoint/999/").says(403, denied);
+    viewer.post(ENDPOINTS, "not json").says(403, denied);
+    viewer.get("/api/v2/webhook/endpoint/999/secret/reveal/").says(403, denied);
 
-    operator.delete(ENDPOINTS).is_detail(405, "Method \"DELETE\" not allowed.");
+    operator.delete(ENDPOINTS).says(405, "Method \"DELETE\" not allowed.");
     operator
         .delete("/api/v2/webhook/endpoint/999/attempt/")
-        .is_detail(405, "Method \"DELETE\" not allowed.");
+        .says(405, "Method \"DELETE\" not allowed.");
     operator
         .get("/api/v2/webhook/endpoint/999/secret/reveal/")
-        .is_detail(405, "Method \"GET\" not allowed.");
-    operator.send("BREW", EVENTS, b"").is_detail(405, "Method \"BREW\" not allowed.");
-    anyone.get(VERIFY_TOKEN).is_detail(405, "Method \"GET\" not allowed.");
-    viewer.get(EVENTS).is_detail(405, "Method \"GET\" not allowed.");
+        .says(405, "Method \"GET\" not allowed.");
+    operator.send("BREW", EVENTS, b"").says(405, "Method \"BREW\" not allowed.");
+    anyone.get(VERIFY_TOKEN).says(405, "Method \"GET\" not allowed.");
+    viewer.get(EVENTS).says(405, "Method \"GET\" not allowed.");
 
     for missing in ["999", "0", "99999999999999999999999999"] {
         let path = format!("{ENDPOINTS}{missing}/");
-        operator.get(&path).is_detail(404, "Not found.");
-        operator.put(&path, "not json").is_detail(404, "Not found.");
-        operator.patch(&path, "{}").is_detail(404, "Not found.");
-        operator.delete(&path).is_detail(404, "Not found.");
-        operator.get(&format!("{path}attempt/")).is_detail(404, "Not found.");
+        operator.get(&path).says(404, "Not found.");
+        operator.put(&path, "not json").says(404, "Not found.");
+        operator.patch(&path, "{}").says(404, "Not found.");
+        operator.delete(&path).says(404, "Not found.");
+        operator.get(&format!("{path}attempt/")).says(404, "Not found.");
         for action in ["secret/reveal/", "secret/expire/", "event/resend/", "event/resend/bulk/"] {
-            operator.post(&format!("{path}{action}"), "not json").is_detail(404, "Not found.");
+            operator.post(&format!("{path}{action}"), "not json").says(404, "Not found.");
         }
     }
 }
@@ -166,6 +166,6 @@ fn a_server_says_that_it_is_well() {
         let answer = server.anyone().with_header("Accept: text/plain").get(path);
         answer.is(200, "{\"status\":\"ok\"}");
         assert_eq!(server.anyone().send("HEAD", path, b"").status, 200);
-        server.anyone().delete(path).is_detail(405, "Method \"DELETE\" not allowed.");
+        server.anyone().delete(path).says(405, "Method \"DELETE\" not allowed.");
     }
 }

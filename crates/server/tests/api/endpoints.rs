@@ -68,9 +68,9 @@ fn an_endpoint_lives_from_post_to_delete() {
 
     let gone = admin.delete(&path).is(204, "");
     assert_eq!(gone.header("content-type"), None);
-    admin.get(&path).is_detail(404, "Not found.");
-    admin.delete(&path).is_detail(404, "Not found.");
-    admin.get(&format!("{path}attempt/")).is_detail(404, "Not found.");
+    admin.get(&path).says(404, "Not found.");
+    admin.delete(&path).says(404, "Not found.");
+    admin.get(&format!("{path}attempt/")).says(404, "Not found.");
     assert_eq!(admin.get(ENDPOINTS).json(200)["count"], 0);
 }
 
@@ -257,16 +257,16 @@ fn tenants_do_not_see_each_other() {
     let id = ours.post(ENDPOINTS, endpoint("http://127.0.0.1:1/", &["post.created"])).id(201);
     let path = format!("{ENDPOINTS}{id}/");
     eventually("the new tenant is there", || theirs.get(ENDPOINTS).status == 200);
-    theirs.get(&path).is_detail(404, "Not found.");
-    theirs.delete(&path).is_detail(404, "Not found.");
-    theirs.patch(&path, "{}").is_detail(404, "Not found.");
-    theirs.post(&format!("{path}secret/reveal/"), "").is_detail(404, "Not found.");
+    theirs.get(&path).says(404, "Not found.");
+    theirs.delete(&path).says(404, "Not found.");
+    theirs.patch(&path, "{}").says(404, "Not found.");
+    theirs.post(&format!("{path}secret/reveal/"), "").says(404, "Not found.");
     assert_eq!(theirs.get(ENDPOINTS).json(200)["count"], 0);
     let operator = server.operator();
     operator.get(&path).json(200);
-    operator.with_header("Postrider-Tenant: acme").get(&path).is_detail(404, "Not found.");
+    operator.with_header("Postrider-Tenant: acme").get(&path).says(404, "Not found.");
     operator.with_header("Postrider-Tenant: default").get(&path).json(200);
-    operator.with_header("Postrider-Tenant: nobody").get(ENDPOINTS).is_detail(404, "Not found.");
+    operator.with_header("Postrider-Tenant: nobody").get(ENDPOINTS).says(404, "Not found.");
     let doubled =
         operator.with_header("Postrider-Tenant: acme").with_header("Postrider-Tenant: acme");
     assert_eq!(doubled.get(ENDPOINTS).status, 400);

@@ -31,13 +31,13 @@ fn a_type_is_added_retired_and_offered_again() {
     assert_eq!(added.body, text);
     assert_eq!(names().last().unwrap(), "order.paid");
     let taken = "event type with this type already exists.";
-    admin.post(EVENT_TYPES, r#"{"type":"order.paid"}"#).is_field("type", taken);
+    admin.post(EVENT_TYPES, r#"{"type":"order.paid"}"#).blames("type", taken);
     admin.post(ENDPOINTS, endpoint("http://127.0.0.1:1/", &["order.paid"])).id(201);
 
     let path = format!("{EVENT_TYPES}order.paid");
     admin.delete(&path).is(204, "");
-    admin.delete(&format!("{path}/")).is_detail(404, "Not found.");
-    admin.delete(&format!("{EVENT_TYPES}a%20b/")).is_detail(404, "Not found.");
+    admin.delete(&format!("{path}/")).says(404, "Not found.");
+    admin.delete(&format!("{EVENT_TYPES}a%20b/")).says(404, "Not found.");
     assert_eq!(names(), before);
     // Retired is not unknown: it can still be published.
     admin.post(EVENTS, event("order.paid")).json(201);
@@ -50,14 +50,14 @@ fn a_type_is_added_retired_and_offered_again() {
 fn wrong_types_are_told_what_is_wrong() {
     let server = Server::start();
     let admin = server.with_role("admin");
-    admin.post(EVENT_TYPES, "").is_field("type", "This field is required.");
+    admin.post(EVENT_TYPES, "").blames("type", "This field is required.");
     let type_of = |value: &str| admin.post(EVENT_TYPES, format!("{{\"type\":{value}}}"));
-    type_of("null").is_field("type", "This field may not be null.");
-    type_of("\"\"").is_field("type", "This field may not be blank.");
-    type_of("[]").is_field("type", "Not a valid string.");
-    type_of("\"a\\u0000\"").is_field("type", "Null characters are not allowed.");
+    type_of("null").blames("type", "This field may not be null.");
+    type_of("\"\"").blames("type", "This field may not be blank.");
+    type_of("[]").blames("type", "Not a valid string.");
+    type_of("\"a\\u0000\"").blames("type", "Null characters are not allowed.");
     let long = format!("\"{}\"", "x".repeat(129));
-    type_of(&long).is_field("type", "Ensure this field has no more than 128 characters.");
+    type_of(&long).blames("type", "Ensure this field has no more than 128 characters.");
     for malformed in ["\"a b\"", "\"a..b\"", "\".a\"", "\"é\"", "\"a/b\"", "1.5e3.x"] {
         assert_eq!(type_of(malformed).status, 400, "{malformed}");
     }
@@ -67,7 +67,7 @@ fn wrong_types_are_told_what_is_wrong() {
     let body = format!(r#"{{"type":"ok","description":"{}"}}"#, "x".repeat(1001));
     admin
         .post(EVENT_TYPES, body)
-        .is_field("description", "Ensure this field has no more than 1000 characters.");
+        .blames("description", "Ensure this field has no more than 1000 characters.");
     admin.post(EVENT_TYPES, r#"{"type":true,"description":null}"#).is(
         400,
         r#"{"type":["Not a valid string."],"description":["This field may not be null."]}"#,

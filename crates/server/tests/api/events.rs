@@ -46,14 +46,13 @@ fn created_is_the_time_of_acceptance_unless_the_publisher_knows_better() {
     for (written, shown) in [("0", "0.0"), ("253402300799", "253402300799.0"), ("1e3", "1000.0")] {
         assert!(created(written).body.contains(&format!("\"created\":{shown},")), "{written}");
     }
-    created("-1").is_field("created", "Ensure this value is greater than or equal to 0.");
+    created("-1").blames("created", "Ensure this value is greater than or equal to 0.");
     for late in ["253402300799.5", "1e400"] {
-        created(late)
-            .is_field("created", "Ensure this value is less than or equal to 253402300799.");
+        created(late).blames("created", "Ensure this value is less than or equal to 253402300799.");
     }
-    created("null").is_field("created", "This field may not be null.");
+    created("null").blames("created", "This field may not be null.");
     for odd in ["true", "\"x\"", "[]", "\"NaN\""] {
-        created(odd).is_field("created", "A valid number is required.");
+        created(odd).blames("created", "A valid number is required.");
     }
 }
 
@@ -66,24 +65,24 @@ fn what_can_not_be_published_is_refused() {
     publisher.post(EVENTS, "{}").is(400, required);
     let of_type =
         |value: &str| publisher.post(EVENTS, format!(r#"{{"type":{value},"data":{{}}}}"#));
-    of_type("\"nope\"").is_field("type", "\"nope\" is not a valid choice.");
-    of_type("\"\"").is_field("type", "\"\" is not a valid choice.");
-    of_type("7").is_field("type", "\"7\" is not a valid choice.");
-    of_type("true").is_field("type", "\"True\" is not a valid choice.");
-    of_type("null").is_field("type", "This field may not be null.");
-    of_type("\"\\udc00\"").is_field("type", "Not a valid string.");
+    of_type("\"nope\"").blames("type", "\"nope\" is not a valid choice.");
+    of_type("\"\"").blames("type", "\"\" is not a valid choice.");
+    of_type("7").blames("type", "\"7\" is not a valid choice.");
+    of_type("true").blames("type", "\"True\" is not a valid choice.");
+    of_type("null").blames("type", "This field may not be null.");
+    of_type("\"\\udc00\"").blames("type", "Not a valid string.");
     for reserved in ["\"endpoint.created\"", "\"delivery.failed\""] {
         assert!(of_type(reserved).json(400)["type"][0].as_str().unwrap().contains("service's own"));
     }
     let with_data = |value: &str| {
         publisher.post(EVENTS, format!(r#"{{"type":"post.created","data":{value}}}"#))
     };
-    with_data("null").is_field("data", "This field may not be null.");
+    with_data("null").blames("data", "This field may not be null.");
     for (value, name) in
         [("[]", "list"), ("\"{}\"", "str"), ("1", "int"), ("1.5", "float"), ("false", "bool")]
     {
         with_data(value)
-            .is_field("data", &format!("Invalid data. Expected a dictionary, but got {name}."));
+            .blames("data", &format!("Invalid data. Expected a dictionary, but got {name}."));
     }
     let nested =
         |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
@@ -106,7 +105,7 @@ fn an_idempotency_key_makes_a_repeat_harmless() {
     assert_ne!(with_key("order 8").post(EVENTS, event("post.created")).body, first.body);
     with_key("order 7")
         .post(EVENTS, event("post.updated"))
-        .is_detail(422, "This Idempotency-Key was used with a different request.");
+        .says(422, "This Idempotency-Key was used with a different request.");
     // What was refused is not remembered.
     assert_eq!(with_key("x").post(EVENTS, event("nope")).status, 400);
     with_key("x").post(EVENTS, event("post.created")).json(201);

@@ -69,13 +69,13 @@ fn a_grace_is_whole_seconds_of_a_week() {
         assert_eq!(expire(good).status, 200, "{good}");
     }
     let range = |bound: &str| format!("Ensure this value is {bound}.");
-    expire("-1").is_field("grace_period", &range("greater than or equal to 0"));
+    expire("-1").blames("grace_period", &range("greater than or equal to 0"));
     for much in ["604801", "99999999999999999999"] {
-        expire(much).is_field("grace_period", &range("less than or equal to 604800"));
+        expire(much).blames("grace_period", &range("less than or equal to 604800"));
     }
-    expire("null").is_field("grace_period", "This field may not be null.");
+    expire("null").blames("grace_period", "This field may not be null.");
     for odd in ["1.5", "true", "\"x\"", "[]", "{}", "1e400"] {
-        expire(odd).is_field("grace_period", "A valid integer is required.");
+        expire(odd).blames("grace_period", "A valid integer is required.");
     }
 }
 
@@ -92,11 +92,11 @@ fn a_password_that_is_given_is_checked() {
     jane.post(&reveal, "{}").json(201);
     jane.post(&expire, with("correct horse")).json(200);
     let before = jane.get(&format!("{ENDPOINTS}{id}/")).body;
-    jane.post(&reveal, with("wrong")).is_field("password", "Incorrect password.");
-    jane.post(&expire, with("correct horse ")).is_field("password", "Incorrect password.");
+    jane.post(&reveal, with("wrong")).blames("password", "Incorrect password.");
+    jane.post(&expire, with("correct horse ")).blames("password", "Incorrect password.");
     jane.get(&format!("{ENDPOINTS}{id}/")).is(200, &before);
-    jane.post(&reveal, r#"{"password":""}"#).is_field("password", "This field may not be blank.");
-    jane.post(&reveal, r#"{"password":null}"#).is_field("password", "This field may not be null.");
+    jane.post(&reveal, r#"{"password":""}"#).blames("password", "This field may not be blank.");
+    jane.post(&reveal, r#"{"password":null}"#).blames("password", "This field may not be null.");
     jane.post(&expire, r#"{"password":true,"grace_period":-1}"#).is(
         400,
         r#"{"password":["Not a valid string."],"grace_period":["Ensure this value is greater than or equal to 0."]}"#,
@@ -124,7 +124,7 @@ fn wrong_passwords_are_throttled() {
     let wait = throttled.header("retry-after").unwrap().to_owned();
     assert!((1..=30).contains(&wait.parse::<u32>().unwrap()), "{wait}");
     let text = format!("Request was throttled. Expected available in {wait} seconds.");
-    throttled.is_detail(429, &text);
+    throttled.says(429, &text);
     // Who gives none is not throttled.
     jane.post(&path, "").json(201);
 }
@@ -137,7 +137,7 @@ fn the_operator_may_require_a_password() {
     let id = jane.post(ENDPOINTS, endpoint("http://127.0.0.1:1/", &["post.created"])).id(201);
     for action in ["reveal", "expire"] {
         let path = format!("{ENDPOINTS}{id}/secret/{action}/");
-        jane.post(&path, "").is_field("password", "This field is required.");
+        jane.post(&path, "").blames("password", "This field is required.");
         assert!(jane.post(&path, r#"{"password":"correct horse"}"#).status < 300);
     }
     server.with_role("admin").post(&format!("{ENDPOINTS}{id}/secret/reveal/"), "").json(201);

@@ -153,14 +153,14 @@ impl Answer {
 
     /// Asserts the status, and the text under `detail`.
     #[track_caller]
-    pub fn is_detail(self, status: u16, detail: &str) -> Self {
+    pub fn says(self, status: u16, detail: &str) -> Self {
         let body = serde_json::json!({ "detail": detail }).to_string();
         self.is(status, &body)
     }
 
     /// Asserts a 400, and the problem of one field.
     #[track_caller]
-    pub fn is_field(self, field: &str, text: &str) -> Self {
+    pub fn blames(self, field: &str, text: &str) -> Self {
         let body = serde_json::json!({ field: [text] }).to_string();
         self.is(400, &body)
     }
