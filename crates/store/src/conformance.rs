@@ -16,7 +16,7 @@ pub mod instance;
 pub(crate) mod random;
 pub mod secrets;
 pub mod upkeep;
-mod world;
+pub(crate) mod world;
 
 pub use world::World;
 

@@ -183,4 +183,5 @@ fn answer_all<E: Engine>(jobs: impl IntoIterator<Item = Box<dyn Job<E>>>, verdic
     }
 }
 
-
+#[cfg(test)]
+mod tests;

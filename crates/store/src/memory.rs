@@ -15,9 +15,7 @@ use std::{
 use bytes::Bytes;
 use postrider_kernel::{
     AttemptId, AuditId, Created, DeliveryId, EndpointId, EventId, EventType, SecretId, TenantId,
-    Timestamp, TokenId, Trigger, UserId,
-    delivery::Status,
-    secret::Standing,
+    Timestamp, TokenId, Trigger, UserId, delivery::Status, secret::Standing,
 };
 
 use crate::{

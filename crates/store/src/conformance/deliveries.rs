@@ -76,7 +76,10 @@ pub async fn a_delivery_that_ended_is_owed_no_more(world: World) {
         let again = world.attempt(leased, 3, Next::Delivered).await;
         assert_eq!(world.store.record(again).await.unwrap(), Recorded::LeaseLost);
         world.store.give_back(vec![leased.delivery], Lease(1)).await.unwrap();
-        assert_eq!(world.claim(endpoint, 99, 1).await, Claim { deliveries: vec![], next_due: None });
+        assert_eq!(
+            world.claim(endpoint, 99, 1).await,
+            Claim { deliveries: vec![], next_due: None }
+        );
     }
 }
 

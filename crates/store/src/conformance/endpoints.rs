@@ -199,7 +199,8 @@ pub async fn a_search_folds_ascii_case_and_nothing_else(world: World) {
         ("c.example", &[]),
     ] {
         let target_contains = Some(text.into());
-        let query = EndpointQuery { target_contains, ..endpoints_by(EndpointField::CreatedAt, false) };
+        let query =
+            EndpointQuery { target_contains, ..endpoints_by(EndpointField::CreatedAt, false) };
         let page = world.store.endpoints(tenant, query.clone()).await.unwrap();
         assert_eq!(page.count, expected.len() as u64, "{text}");
         assert_eq!(world.endpoint_ids(tenant, query).await, expected, "{text}");

@@ -199,11 +199,8 @@ pub async fn a_resend_is_refused_where_it_cannot_be_tried(world: World) {
     let (ours, theirs) = (world.tenant("ours").await, world.tenant("theirs").await);
     let endpoint = world.endpoint(ours).await;
     let (event, _) = world.publish(ours, &[], 5).await;
-    let resend = |tenant, endpoint| Resend {
-        tenant,
-        endpoint,
-        events: vec![(event, DeliveryId::new(50))],
-    };
+    let resend =
+        |tenant, endpoint| Resend { tenant, endpoint, events: vec![(event, DeliveryId::new(50))] };
     let change = EndpointChange { is_active: Some(false), ..EndpointChange::default() };
     world.store.update_endpoint(ours, endpoint, change, by(6)).await.unwrap();
     let resent = world.store.resend(resend(ours, endpoint), by(7)).await.unwrap();

@@ -110,11 +110,8 @@ pub async fn keys_go_when_they_are_old(world: World) {
     let tenant = world.tenant("default").await;
     for seconds in 1..=9 {
         let mut publication = world.publication(tenant, &[], seconds).await;
-        let key = IdempotencyKey {
-            key: format!("k{seconds}"),
-            request_hash: [1; 32],
-            not_before: at(0),
-        };
+        let key =
+            IdempotencyKey { key: format!("k{seconds}"), request_hash: [1; 32], not_before: at(0) };
         publication.idempotency = Some(key);
         world.store.publish(publication).await.unwrap();
     }

@@ -1,11 +1,6 @@
 //! How a connection is opened, and the settings that the promises rest on.
 
-use std::{
-    fs::OpenOptions,
-    io::ErrorKind,
-    path::Path,
-    time::Duration,
-};
+use std::{fs::OpenOptions, io::ErrorKind, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -15,7 +10,7 @@ use crate::{Result, StoreError};
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// More than there are statements, so that none is prepared twice.
-const STATEMENTS_MAX: usize = 128;
+pub(super) const STATEMENTS_MAX: usize = 128;
 
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
