@@ -61,6 +61,7 @@ macro_rules! conformance {
                 a_reveal_is_written_down
                 without_a_grace_the_old_secret_is_wiped_at_once
                 with_a_grace_both_sign_and_the_newest_comes_first
+                the_current_secret_comes_first_even_if_the_clock_was_set_back
                 an_expiration_without_grace_ends_every_grace
                 at_most_five_secrets_sign
                 another_tenants_secret_is_as_if_it_were_not_there
