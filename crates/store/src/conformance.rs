@@ -21,7 +21,7 @@ pub(crate) mod world;
 pub use world::World;
 
 /// Makes a test of each case. `$open` names an `async fn() -> (Arc<dyn Store>, impl Any)` that opens an empty store;
-/// what it gives beside the store is kept until the case has ended.
+/// what it gives beside the store is kept until the case has ended. The crate that calls it has tokio with its macros.
 #[macro_export]
 macro_rules! conformance {
     ($open:ident) => {
