@@ -177,10 +177,10 @@ async fn pass(call: &mut Call, route: &Route) -> Answer {
     (route.serve)(call).await
 }
 
-/// The parts of the path; `None` when no route has such a path: an `{id}` is digits.
+/// The parts of the path; `None` when no route has such a path: no part is empty, and an `{id}` is digits.
 fn params_of(raw: RawPathParams) -> Option<Vec<(String, String)>> {
     let is_sound = |(name, value): (&str, &str)| {
-        name != "id" || value.bytes().all(|byte| byte.is_ascii_digit())
+        !value.is_empty() && (name != "id" || value.bytes().all(|byte| byte.is_ascii_digit()))
     };
     raw.iter()
         .all(is_sound)
