@@ -83,7 +83,8 @@ pub async fn run(
 pub struct Service {
     /// Where the API listens.
     pub address: SocketAddr,
-    app: Arc<App>,
+    /// What the API is made of.
+    pub app: Arc<App>,
     /// Ends the accepting of requests.
     closing: CancellationToken,
     /// Ends the loops and the workers.

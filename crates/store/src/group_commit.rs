@@ -182,6 +182,3 @@ fn answer_all<E: Engine>(jobs: impl IntoIterator<Item = Box<dyn Job<E>>>, verdic
         job.answer(verdict.clone());
     }
 }
-
-
-

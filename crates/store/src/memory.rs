@@ -15,9 +15,7 @@ use std::{
 use bytes::Bytes;
 use postrider_kernel::{
     AttemptId, AuditId, Created, DeliveryId, EndpointId, EventId, EventType, SecretId, TenantId,
-    Timestamp, TokenId, Trigger, UserId,
-    delivery::Status,
-    secret::Standing,
+    Timestamp, TokenId, Trigger, UserId, delivery::Status, secret::Standing,
 };
 
 use crate::{
@@ -188,4 +186,18 @@ impl State {
 /// A fault that a constraint of the other stores would find.
 fn refused<T>(what: &str) -> Result<T> {
     Err(StoreError::Inconsistent(what.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::MemoryStore;
+    use crate::Store;
+
+    async fn open() -> (Arc<dyn Store>, ()) {
+        (Arc::new(MemoryStore::new()), ())
+    }
+
+    crate::conformance!(open);
 }

@@ -1,18 +1,144 @@
-//! stub
-pub mod auth {
-    #[derive(Default)]
-    pub struct Credentials;
-    impl Credentials {
-        pub fn forget_all(&self) {}
-    }
+//! The HTTP API: what `webhook-api-v2.md` and `rest-conventions.md` promise on the wire.
+//!
+//! A request goes through the [`door`], which checks in the promised order whether it may come in at all, and then to its
+//! resource: one file each, with its paths in a table at the top. A resource reads the body as a [`form`], asks
+//! [`crate::admin::Admin`] or [`crate::publish::Publisher`] for what is to be done, and shows the result. Nothing is
+//! decided here, and nothing is kept here but what was checked a moment ago: credentials ([`auth`]) and wrong passwords
+//! ([`passwords`]).
+
+mod access;
+mod answer;
+mod attempts;
+pub mod auth;
+mod body;
+mod door;
+mod endpoints;
+mod error;
+mod event_types;
+mod events;
+mod form;
+pub mod health;
+mod input;
+mod jwt;
+mod origin;
+mod page;
+mod passwords;
+mod resend;
+mod secrets;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::{
+    error::{ApiError, Fault},
+    passwords::Passwords,
+};
+use crate::{app::App, clock};
+
+/// The header that tells one request from another, in the answer and in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The paths, by resource.
+const ROUTES: [&[door::Route]; 8] = [
+    endpoints::ROUTES,
+    event_types::ROUTES,
+    attempts::ROUTES,
+    secrets::ROUTES,
+    resend::ROUTES,
+    events::ROUTES,
+    jwt::ROUTES,
+    health::ROUTES,
+];
+
+/// What a request needs besides itself.
+#[derive(Clone)]
+struct Api {
+    app: Arc<App>,
+    passwords: Arc<Passwords>,
 }
-pub mod health {
-    #[derive(Default)]
-    pub struct Readiness;
-    impl Readiness {
-        pub fn drain(&self) {}
+
+/// The router, to be served with the peer's address (`into_make_service_with_connect_info`).
+pub fn router(app: Arc<App>) -> Router {
+    let api = Api { app, passwords: Arc::default() };
+    let mut router = Router::new();
+    for route in ROUTES.into_iter().flatten() {
+        let api = api.clone();
+        let enter = any(move |request: Request| door::enter(api.clone(), route, request));
+        // Both forms of a path mean the same; clients lose a body when they are redirected.
+        router = router.route(route.path, enter.clone()).route(&format!("{}/", route.path), enter);
     }
+    router
+        .fallback(async || ApiError::NotFound)
+        .layer(CatchPanicLayer::custom(internal_error))
+        .layer(middleware::from_fn_with_state(api.app, identify_request))
 }
-pub fn router(_app: std::sync::Arc<crate::app::App>) -> axum::Router {
-    axum::Router::new()
+
+/// A panic ends one request, and the others don't notice.
+fn internal_error(panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    ApiError::Internal(format!("panic: {text}")).into_response()
+}
+
+/// Gives each request an id, and writes down under it what went wrong on our side.
+async fn identify_request(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let id = request_id(request.headers()).unwrap_or_else(|| {
+        let random = u128::from_ne_bytes(clock::entropy(&*app.clock));
+        // Hexadecimal digits fit a header.
+        HeaderValue::from_str(&format!("{random:032x}")).unwrap_or(HeaderValue::from_static("-"))
+    });
+    let line = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    if let Some(Fault(text)) = response.extensions().get() {
+        let (method, path) = line;
+        let id = id.to_str().unwrap_or_default();
+        tracing::error!(request_id = id, %method, path, status = response.status().as_u16(), "{text}");
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// The client's own id, when it is a sane one.
+fn request_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    let id = headers.get(REQUEST_ID)?;
+    let is_sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);
+    ((1..=128).contains(&id.len()) && id.as_bytes().iter().all(is_sane)).then(|| id.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_request_id_is_kept_when_it_is_sane() {
+        let check = |id: &str, expected: bool| {
+            let headers = HeaderMap::from_iter([(REQUEST_ID, id.parse().unwrap())]);
+            assert_eq!(request_id(&headers).is_some(), expected, "{id}");
+        };
+        check("a", true);
+        check("A.b_c:d-9", true);
+        check(&"x".repeat(128), true);
+        check(&"x".repeat(129), false);
+        for bad in ["", "a b", "a\"b", "a\tb", "a/b"] {
+            check(bad, false);
+        }
+    }
+
+    #[test]
+    fn no_two_routes_share_a_path() {
+        let mut paths: Vec<_> = ROUTES.into_iter().flatten().map(|route| route.path).collect();
+        paths.sort_unstable();
+        let all = paths.len();
+        paths.dedup();
+        assert_eq!(paths.len(), all);
+    }
 }

@@ -218,8 +218,9 @@ impl Store for MemoryStore {
     ) -> Result<bool> {
         let mut state = self.state();
         let catalogue = state.catalogue.entry(tenant).or_default();
-        let offered =
-            |entry: &&mut CatalogueEntry| entry.event_type == event_type && entry.retired_at.is_none();
+        let offered = |entry: &&mut CatalogueEntry| {
+            entry.event_type == event_type && entry.retired_at.is_none()
+        };
         let Some(entry) = catalogue.iter_mut().find(offered) else { return Ok(false) };
         entry.retired_at = Some(by.at);
         let subject = format!("event_type:{event_type}");
@@ -251,10 +252,9 @@ impl Store for MemoryStore {
             subscriptions: new.event_types.into_iter().map(subscribe).collect(),
             ssl_cert_verification: new.ssl_cert_verification,
         };
-        state.endpoints.insert(
-            endpoint.id,
-            KeptEndpoint { endpoint: endpoint.clone(), deleted_at: None },
-        );
+        state
+            .endpoints
+            .insert(endpoint.id, KeptEndpoint { endpoint: endpoint.clone(), deleted_at: None });
         state.keep_secret(endpoint.id, new.secret, by.at);
         let subject = format!("endpoint:{}", endpoint.id);
         state.audit(endpoint.tenant, &by, Action::EndpointCreated, subject)?;
@@ -440,7 +440,8 @@ impl Store for MemoryStore {
             }))
         });
         let Page { count, items } = page(found, query.offset, query.limit);
-        let items = items.into_iter().map(|attempt| state.listed(attempt)).collect::<Result<_>>()?;
+        let items =
+            items.into_iter().map(|attempt| state.listed(attempt)).collect::<Result<_>>()?;
         Ok(Page { count, items })
     }
 
@@ -476,13 +477,18 @@ impl State {
     }
 
     fn publish(&mut self, publication: Publication) -> Result<Published> {
-        let place = publication.idempotency.as_ref().map(|key| (publication.tenant, key.key.clone()));
+        let place =
+            publication.idempotency.as_ref().map(|key| (publication.tenant, key.key.clone()));
         if let (Some(place), Some(key)) = (&place, &publication.idempotency)
             && let Some(kept) = self.idempotency.get(place)
             && kept.kept_at >= key.not_before
         {
             let is_same = kept.request_hash == key.request_hash;
-            return Ok(if is_same { Published::Repeat(kept.answer()) } else { Published::KeyReused });
+            return Ok(if is_same {
+                Published::Repeat(kept.answer())
+            } else {
+                Published::KeyReused
+            });
         }
         let ids = || publication.deliveries.iter().map(|delivery| delivery.id);
         let owed = publication

@@ -24,7 +24,13 @@ pub(super) fn create_tenant(connection: &Connection, tenant: &NewTenant, by: &By
     for (event_type, description) in &tenant.catalogue {
         catalogue::insert(connection, tenant.id, event_type, description, by.at)?;
     }
-    audit::write(connection, tenant.id, by, Action::TenantCreated, format!("tenant:{}", tenant.id))?;
+    audit::write(
+        connection,
+        tenant.id,
+        by,
+        Action::TenantCreated,
+        format!("tenant:{}", tenant.id),
+    )?;
     Ok(true)
 }
 
@@ -50,7 +56,13 @@ pub(super) fn set_jwt_secret(
     let parameters = named_params! { ":id": tenant.get(), ":jwt_secret": secret.0 };
     let found = execute(connection, update, parameters)? > 0;
     if found {
-        audit::write(connection, tenant, by, Action::JwtSecretReplaced, format!("tenant:{tenant}"))?;
+        audit::write(
+            connection,
+            tenant,
+            by,
+            Action::JwtSecretReplaced,
+            format!("tenant:{tenant}"),
+        )?;
     }
     Ok(found)
 }
@@ -66,7 +78,13 @@ pub(super) fn create_user(connection: &Connection, user: &NewUser, by: &By) -> R
     };
     let made = execute(connection, sql!("insert_user"), parameters)? > 0;
     if made {
-        audit::write(connection, user.tenant, by, Action::UserCreated, format!("user:{}", user.id))?;
+        audit::write(
+            connection,
+            user.tenant,
+            by,
+            Action::UserCreated,
+            format!("user:{}", user.id),
+        )?;
     }
     Ok(made)
 }

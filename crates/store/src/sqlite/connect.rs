@@ -1,11 +1,6 @@
 //! How a connection is opened, and the settings that the promises rest on.
 
-use std::{
-    fs::OpenOptions,
-    io::ErrorKind,
-    path::Path,
-    time::Duration,
-};
+use std::{fs::OpenOptions, io::ErrorKind, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 

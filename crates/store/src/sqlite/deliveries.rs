@@ -10,9 +10,7 @@ use super::{
     query::{all, any, corrupt, execute, first, narrow, number, sql},
     writer::Totals,
 };
-use crate::{
-    Actor, AttemptRecord, By, Claim, ClaimedDelivery, IdKind, Lease, Recorded, Result,
-};
+use crate::{Actor, AttemptRecord, By, Claim, ClaimedDelivery, IdKind, Lease, Recorded, Result};
 
 /// The number that stands for a status in `delivery.status`. The statements in `sql/` write 0 and 1 out, since the
 /// partial indexes of pending and leased deliveries serve only those that do.

@@ -14,10 +14,8 @@ use crate::{
 };
 
 pub(super) fn create(connection: &Connection, new: &NewEndpoint, by: &By) -> Result<Endpoint> {
-    let added = |event_type: &EventType| Subscription {
-        event_type: event_type.clone(),
-        added_at: by.at,
-    };
+    let added =
+        |event_type: &EventType| Subscription { event_type: event_type.clone(), added_at: by.at };
     let endpoint = Endpoint {
         id: new.id,
         tenant: new.tenant,
@@ -125,8 +123,7 @@ pub(super) fn page(
         ":limit": query.limit,
         ":offset": i64::try_from(query.offset).unwrap_or(i64::MAX),
     };
-    let items =
-        all(connection, &select, parameters, |row| read_endpoint(connection, row))?;
+    let items = all(connection, &select, parameters, |row| read_endpoint(connection, row))?;
     Ok(Page { count: u64::try_from(count).unwrap_or(0), items })
 }
 

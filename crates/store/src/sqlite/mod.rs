@@ -321,3 +321,6 @@ impl Store for SqliteStore {
         self.read(move |c| audit::of_tenant(c, tenant)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

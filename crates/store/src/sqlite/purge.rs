@@ -112,7 +112,8 @@ fn look_at_deleted_endpoints(
             break;
         }
         let mut look = |statement| {
-            let parameters = named_params! { ":endpoint_id": endpoint, ":limit": found.room.max(0) };
+            let parameters =
+                named_params! { ":endpoint_id": endpoint, ":limit": found.room.max(0) };
             let ids = all(connection, statement, parameters, number)?;
             found.take_room(ids.len());
             Ok::<_, StoreError>(ids)
@@ -171,11 +172,7 @@ fn drop_attempt(connection: &Connection, totals: &mut Totals, attempt: i64) -> R
 /// Drops what was found of a deleted endpoint, and the endpoint itself once that was all. Its deliveries that ended are
 /// found by their attempts; those whose attempts are gone already have no index by endpoint, and are left to the walk
 /// over events.
-fn drop_remains(
-    connection: &Connection,
-    totals: &mut Totals,
-    remains: &Remains,
-) -> Result<usize> {
+fn drop_remains(connection: &Connection, totals: &mut Totals, remains: &Remains) -> Result<usize> {
     let mut deliveries = remains.deliveries.clone();
     let mut dropped = 0;
     for &attempt in &remains.attempts {

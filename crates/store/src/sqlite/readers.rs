@@ -27,7 +27,10 @@ struct Pool {
 impl Readers {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let idle = (0..READERS).map(|_| connect::reading(path)).collect::<Result<_>>()?;
-        Ok(Self(Arc::new(Pool { permits: Arc::new(Semaphore::new(READERS)), idle: Mutex::new(idle) })))
+        Ok(Self(Arc::new(Pool {
+            permits: Arc::new(Semaphore::new(READERS)),
+            idle: Mutex::new(idle),
+        })))
     }
 
     /// Reads on a thread that may block, in one transaction: all statements of `work` see the same state.

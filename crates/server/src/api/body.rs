@@ -1,0 +1,170 @@
+//! A request's body: read when somebody asks for it, never beyond the limit.
+//!
+//! A client that is refused while it still sends would find its connection reset, and never read why. So what it still
+//! sends is read and dropped before the answer goes out, within bounds.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
+};
+use http_body_util::BodyExt;
+
+use super::error::ApiError;
+use crate::clock::Clock;
+
+/// How much of a refused body is read and dropped, in bytes.
+const DRAIN_MAX: u64 = 32 * 1024 * 1024;
+
+/// For how long.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A body that may not have been read yet.
+#[derive(Debug)]
+pub struct RequestBody {
+    // Never locked: a body can't be shared between threads, and the mutex is what lets a reference to a call be.
+    body: Mutex<Option<Body>>,
+}
+
+impl RequestBody {
+    /// The body of a request that just came in.
+    pub fn new(body: Body) -> Self {
+        Self { body: Mutex::new(Some(body)) }
+    }
+
+    /// Reads a JSON body; no body at all is an empty object.
+    pub async fn read_json(
+        &mut self,
+        headers: &HeaderMap,
+        limit: usize,
+    ) -> Result<Bytes, ApiError> {
+        let bytes = self.read(headers, limit).await?;
+        if bytes.is_empty() {
+            return Ok(Bytes::from_static(b"{}"));
+        }
+        let sent = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+        if is_json(sent) {
+            Ok(bytes)
+        } else {
+            Err(ApiError::UnsupportedMediaType(String::from_utf8_lossy(sent).into_owned()))
+        }
+    }
+
+    async fn read(&mut self, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
+        if declared_length(headers).is_some_and(|length| length > limit as u64) {
+            return Err(ApiError::BodyTooLarge(limit));
+        }
+        let Some(body) = self.slot() else { return Ok(Bytes::new()) };
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                ApiError::BadRequest(format!("The request body could not be read: {error}.").into())
+            })?;
+            // Trailers mean nothing here.
+            let Ok(data) = frame.into_data() else { continue };
+            if first.len() + rest.len() + data.len() > limit {
+                return Err(ApiError::BodyTooLarge(limit));
+            }
+            // Most bodies come in one piece, which then is not copied.
+            if first.is_empty() {
+                first = data;
+            } else {
+                rest.extend_from_slice(&data);
+            }
+        }
+        *self.slot() = None;
+        if rest.is_empty() {
+            return Ok(first);
+        }
+        let mut whole = BytesMut::with_capacity(first.len() + rest.len());
+        whole.extend_from_slice(&first);
+        whole.extend_from_slice(&rest);
+        Ok(whole.freeze())
+    }
+
+    fn slot(&mut self) -> &mut Option<Body> {
+        self.body.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads and drops what nobody has read.
+    pub async fn drain(&mut self, headers: &HeaderMap, clock: &dyn Clock) {
+        let Some(mut body) = self.slot().take() else { return };
+        // A client that waits for `100 Continue` has sent nothing, and will not once it has read the refusal.
+        if headers.contains_key(EXPECT) {
+            return;
+        }
+        let everything = async {
+            let mut drained = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                drained += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if drained > DRAIN_MAX {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = everything => {}
+            () = clock.sleep(DRAIN_TIME_MAX) => {}
+        }
+    }
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether a content type is JSON, whatever its parameters.
+fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+
+    fn chunks(parts: &[&'static str]) -> RequestBody {
+        let parts: Vec<std::io::Result<&str>> = parts.iter().map(|part| Ok(*part)).collect();
+        RequestBody::new(Body::from_stream(stream::iter(parts)))
+    }
+
+    async fn read(
+        parts: &[&'static str],
+        content_type: &str,
+        limit: usize,
+    ) -> Result<Bytes, ApiError> {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
+        chunks(parts).read_json(&headers, limit).await
+    }
+
+    #[tokio::test]
+    async fn bodies_are_json_within_the_limit() {
+        let json = "application/json; charset=utf-8";
+        assert_eq!(read(&["{\"a\"", ":", "1}"], json, 7).await.unwrap(), "{\"a\":1}");
+        assert_eq!(read(&["{\"a\":1}"], "Application/JSON", 7).await.unwrap(), "{\"a\":1}");
+        assert_eq!(read(&[], "text/plain", 7).await.unwrap(), "{}");
+        assert_eq!(read(&["{\"a\":", "12}"], json, 7).await, Err(ApiError::BodyTooLarge(7)));
+        for other in ["text/plain", "", "application/json-patch+json"] {
+            let refused = Err(ApiError::UnsupportedMediaType(other.to_owned()));
+            assert_eq!(read(&["{}"], other, 7).await, refused);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_declared_length_beyond_the_limit_is_refused_unread() {
+        let headers = HeaderMap::from_iter([(CONTENT_LENGTH, "8".parse().unwrap())]);
+        let mut body = chunks(&["12345678"]);
+        assert_eq!(body.read_json(&headers, 7).await, Err(ApiError::BodyTooLarge(7)));
+        assert!(body.slot().is_some());
+        body.drain(&headers, &crate::clock::SystemClock::new()).await;
+        assert!(body.slot().is_none());
+    }
+}

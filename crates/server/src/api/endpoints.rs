@@ -1,0 +1,312 @@
+//! Endpoints: list, create, get, update, delete, search (rows 1 to 6 and 8).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use futures_util::FutureExt;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use postrider_kernel::{
+    EndpointId, EventType, Target, Timestamp,
+    egress::EgressPolicy,
+    endpoint::{DESCRIPTION_LENGTH_MAX, InvalidTarget, TARGET_LENGTH_MAX, TargetHost},
+    request::RequestTemplate,
+};
+use postrider_store::{
+    Endpoint, EndpointChange, EndpointField, EndpointQuery, OrderBy, Subscription,
+};
+use serde::Serialize;
+
+use super::{
+    access::Access,
+    answer::{self, Answer},
+    door::{Call, Route},
+    error::{ApiError, FieldErrors, Problem},
+    form::{self, Form},
+    input::{self, Json, TextRule},
+    page::PageRequest,
+};
+use crate::{admin::EndpointDraft, directory::TenantView};
+
+/// The paths of this resource.
+pub const ROUTES: &[Route] = &[
+    Route::new("/api/v2/webhook/endpoint", &["GET", "POST"], Access::Resource, |call| {
+        collection(call).boxed()
+    }),
+    Route::new(
+        "/api/v2/webhook/endpoint/{id}",
+        &["GET", "PUT", "PATCH", "DELETE"],
+        Access::Resource,
+        |call| one(call).boxed(),
+    ),
+    Route::new("/api/v2/webhook/endpoint/search", &["GET"], Access::Resource, |call| {
+        search(call).boxed()
+    }),
+];
+
+/// The fields that a client writes, in the contract's order.
+const FIELDS: [&str; 5] = ["is_active", "target", "description", "events", "ssl_cert_verification"];
+
+/// An endpoint as the API shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: i64,
+    #[serde(serialize_with = "answer::as_text")]
+    created_at: Timestamp,
+    #[serde(serialize_with = "answer::as_text")]
+    updated_at: Timestamp,
+    is_active: bool,
+    target: &'a str,
+    description: &'a str,
+    events: Vec<ShownSubscription<'a>>,
+    ssl_cert_verification: bool,
+}
+
+#[derive(Serialize)]
+struct ShownSubscription<'a> {
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    #[serde(serialize_with = "answer::as_text")]
+    added_at: Timestamp,
+}
+
+impl<'a> From<&'a Endpoint> for Shown<'a> {
+    fn from(endpoint: &'a Endpoint) -> Self {
+        let event = |subscription: &'a Subscription| ShownSubscription {
+            event_type: subscription.event_type.as_str(),
+            added_at: subscription.added_at,
+        };
+        Self {
+            id: endpoint.id.get(),
+            created_at: endpoint.created_at,
+            updated_at: endpoint.updated_at,
+            is_active: endpoint.is_active,
+            target: endpoint.target.as_str(),
+            description: &endpoint.description,
+            events: endpoint.subscriptions.iter().map(event).collect(),
+            ssl_cert_verification: endpoint.ssl_cert_verification,
+        }
+    }
+}
+
+/// An answer that shows an endpoint.
+pub fn shown(status: StatusCode, endpoint: &Endpoint) -> answer::Answer {
+    Ok(answer::json(status, &Shown::from(endpoint)))
+}
+
+/// The endpoint of the path, of the credential's tenant.
+pub async fn look_up(call: &Call) -> Result<Endpoint, ApiError> {
+    let (tenant, id) = (call.credential()?.tenant.id, EndpointId::new(call.id()?));
+    call.api.app.store.endpoint(tenant, id).await?.ok_or(ApiError::NotFound)
+}
+
+async fn collection(call: &mut Call) -> Answer {
+    if call.method == Method::POST { create(call).await } else { list(call, None).await }
+}
+
+async fn search(call: &mut Call) -> Answer {
+    let text = call.query().last("target").filter(|text| !text.is_empty()).map(str::to_owned);
+    list(call, text).await
+}
+
+async fn list(call: &Call, target_contains: Option<String>) -> Answer {
+    let query = call.query();
+    let newest_first = OrderBy { field: EndpointField::CreatedAt, descending: true };
+    let ordering = query.ordering(ordering_field, newest_first);
+    let asked = PageRequest::new(query);
+    let (limit, offset) = (asked.limit(), asked.offset());
+    let tenant = call.credential()?.tenant.id;
+    let query = EndpointQuery { target_contains, ordering, limit, offset };
+    let found = call.api.app.store.endpoints(tenant, query).await?;
+    let results = found.items.iter().map(Shown::from).collect();
+    Ok(answer::json(StatusCode::OK, &asked.page(&call.url(), found.count, results)))
+}
+
+fn ordering_field(name: &str) -> Option<EndpointField> {
+    match name {
+        "created_at" => Some(EndpointField::CreatedAt),
+        "updated_at" => Some(EndpointField::UpdatedAt),
+        "is_active" => Some(EndpointField::IsActive),
+        _ => None,
+    }
+}
+
+async fn create(call: &mut Call) -> Answer {
+    let body = call.read_body().await?;
+    let (tenant, by) = (call.credential()?.tenant.clone(), call.by()?);
+    let written = Written::read(&body, &tenant, &[], &call.api.app.egress, true)?;
+    // `read` has refused a body without the required fields.
+    let (Some(target), Some(event_types)) = (written.target, written.event_types) else {
+        return Err(ApiError::Internal("a required field got lost".into()));
+    };
+    let draft = EndpointDraft {
+        is_active: written.is_active.unwrap_or(true),
+        target,
+        description: written.description.unwrap_or_default(),
+        event_types,
+        ssl_cert_verification: written.ssl_cert_verification.unwrap_or(true),
+    };
+    let endpoint = call.api.app.admin.create_endpoint(tenant.id, draft, by).await?;
+    shown(StatusCode::CREATED, &endpoint)
+}
+
+async fn one(call: &mut Call) -> Answer {
+    let endpoint = look_up(call).await?;
+    if call.method == Method::DELETE {
+        delete(call, endpoint.id).await
+    } else if call.method == Method::PUT || call.method == Method::PATCH {
+        update(call, endpoint).await
+    } else {
+        shown(StatusCode::OK, &endpoint)
+    }
+}
+
+async fn update(call: &mut Call, endpoint: Endpoint) -> Answer {
+    let body = call.read_body().await?;
+    let (tenant, by) = (call.credential()?.tenant.clone(), call.by()?);
+    let is_whole = call.method == Method::PUT;
+    let enabled = &endpoint.subscriptions;
+    let written = Written::read(&body, &tenant, enabled, &call.api.app.egress, is_whole)?;
+    let change = EndpointChange {
+        is_active: written.is_active,
+        target: written.target,
+        description: written.description,
+        event_types: written.event_types,
+        ssl_cert_verification: written.ssl_cert_verification,
+    };
+    let admin = &call.api.app.admin;
+    let changed = admin.update_endpoint(tenant.id, endpoint.id, change, by).await?;
+    shown(StatusCode::OK, &changed.ok_or(ApiError::NotFound)?)
+}
+
+async fn delete(call: &Call, id: EndpointId) -> Answer {
+    let tenant = call.credential()?.tenant.id;
+    let was_there = call.api.app.admin.delete_endpoint(tenant, id, call.by()?).await?;
+    if was_there { Ok(answer::no_content()) } else { Err(ApiError::NotFound) }
+}
+
+/// What a client wrote of an endpoint.
+#[derive(Debug)]
+struct Written {
+    is_active: Option<bool>,
+    target: Option<Target>,
+    description: Option<String>,
+    event_types: Option<Vec<EventType>>,
+    ssl_cert_verification: Option<bool>,
+}
+
+impl Written {
+    /// Reads a body. `enabled` are the event types that the endpoint has already, which it may keep though they are
+    /// retired; `is_whole` says that required fields must be there.
+    fn read(
+        body: &[u8],
+        tenant: &TenantView,
+        enabled: &[Subscription],
+        egress: &EgressPolicy,
+        is_whole: bool,
+    ) -> Result<Self, ApiError> {
+        let choice = |name: &str| {
+            let offered = tenant.offered().map(|entry| &entry.event_type);
+            let enabled = enabled.iter().map(|subscription| &subscription.event_type);
+            offered.chain(enabled).find(|known| known.as_str() == name).cloned()
+        };
+        Self::read_form(Form::parse(body, FIELDS)?, egress, choice, is_whole).map_err(Into::into)
+    }
+
+    fn read_form(
+        mut form: Form<'_, 5>,
+        egress: &EgressPolicy,
+        choice: impl Fn(&str) -> Option<EventType>,
+        is_whole: bool,
+    ) -> Result<Self, FieldErrors> {
+        let description =
+            TextRule { length_max: DESCRIPTION_LENGTH_MAX, may_be_blank: true, trims: true };
+        let target = |value| target(value, egress);
+        let events = |value| event_types(value, &choice);
+        let written = Self {
+            is_active: form.optional("is_active", input::boolean),
+            target: match is_whole {
+                true => form.required("target", target),
+                false => form.optional("target", target),
+            },
+            description: form.optional("description", |value| {
+                input::text(value, description).map(|text| text.into_owned())
+            }),
+            event_types: match is_whole {
+                true => form.required("events", events),
+                false => form.optional("events", events),
+            },
+            ssl_cert_verification: form.optional("ssl_cert_verification", input::boolean),
+        };
+        form.finish().map(|()| written)
+    }
+}
+
+/// Converts `target`: a URL that may be called.
+fn target(value: Json<'_>, egress: &EgressPolicy) -> Result<Target, Problem> {
+    let rule = TextRule { length_max: TARGET_LENGTH_MAX, may_be_blank: false, trims: true };
+    let text = input::text(value, rule)?;
+    let target = Target::parse(&text).map_err(|invalid| match invalid {
+        InvalidTarget::TooLong => Problem::text(input::too_long(TARGET_LENGTH_MAX)),
+        InvalidTarget::NotAUrl => Problem::text("Enter a valid URL."),
+        InvalidTarget::HasCredentials => Problem::text(
+            "A target has no user or password: everybody who sees the endpoint would see them.",
+        ),
+    })?;
+    // What can't be written as a request can't be sent; the headers' names don't matter for that.
+    let any_header = (HeaderName::from_static("x"), HeaderValue::from_static("x"));
+    RequestTemplate::new(&target, any_header.0, any_header.1)
+        .map_err(|_| Problem::text("Enter a valid URL."))?;
+    check_egress(&target, egress).map_err(Problem::text)?;
+    Ok(target)
+}
+
+/// Refuses what the egress policy is known to refuse later. Other names are resolved, and judged, for each connection.
+fn check_egress(target: &Target, egress: &EgressPolicy) -> Result<(), String> {
+    match target.host() {
+        TargetHost::Address(address) => egress.check(address).map_err(|error| error.to_string()),
+        TargetHost::Name(name) if is_localhost(name) => {
+            let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            if loopback.into_iter().any(|address| egress.check(address).is_ok()) {
+                return Ok(());
+            }
+            Err(format!(
+                "deliveries to {name} are not allowed: it is not a public address, and --egress-allow does not list it"
+            ))
+        }
+        TargetHost::Name(_) => Ok(()),
+    }
+}
+
+/// Names that mean this machine, whatever a resolver says (RFC 6761, section 6.3).
+fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Converts `events`: which types, each once, in their order.
+fn event_types(
+    value: Json<'_>,
+    choice: impl Fn(&str) -> Option<EventType>,
+) -> Result<Vec<EventType>, Problem> {
+    let read = |form: &mut Form<'_, 1>| {
+        form.required("type", |value| {
+            // A lone surrogate is the one text that no choice can be shown for.
+            let is_text = value.kind() != input::Kind::Str || value.text().is_some();
+            if !is_text {
+                return Err(Problem::text("Not a valid string."));
+            }
+            let known = value.text().and_then(|name| choice(&name));
+            known.ok_or_else(|| input::not_a_choice(value))
+        })
+    };
+    let mut distinct = Vec::new();
+    for event_type in form::objects(value, ["type"], read)? {
+        if !distinct.contains(&event_type) {
+            distinct.push(event_type);
+        }
+    }
+    Ok(distinct)
+}
+
+#[cfg(test)]
+#[path = "endpoints_tests.rs"]
+mod tests;

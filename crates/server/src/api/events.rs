@@ -1,0 +1,234 @@
+//! Publishing an event (row 15): the hot path. The body is read once, `data` is never taken apart, and the directory's
+//! snapshot of the tenant came with the credential.
+
+use std::borrow::Cow;
+
+use aws_lc_rs::digest;
+use futures_util::FutureExt;
+use http::{HeaderMap, StatusCode};
+use postrider_kernel::{
+    Created, EventData, EventType,
+    event::{CREATED_MAX, DATA_DEPTH_MAX, InvalidEventData},
+};
+use postrider_store::{IdempotencyKey, PublishAnswer};
+
+use super::{
+    access::Access,
+    answer::{self, Answer},
+    door::{Call, Route},
+    error::{ApiError, Problem},
+    event_types::RESERVED,
+    form::Form,
+    input::{self, Json, Kind},
+};
+use crate::{
+    directory::TenantView,
+    publish::{Acceptance, NewEvent},
+};
+
+/// The path of this resource.
+pub const ROUTES: &[Route] =
+    &[Route::new("/api/v2/webhook/event", &["POST"], Access::Publishing, |call| {
+        publish(call).boxed()
+    })];
+
+/// The header by which a publisher makes a repeat harmless.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The longest key, in characters.
+const KEY_LENGTH_MAX: usize = 255;
+
+async fn publish(call: &mut Call) -> Answer {
+    let body = call.read_body().await?;
+    let tenant = &call.credential()?.tenant;
+    let mut form = Form::parse(&body, ["type", "data", "created"])?;
+    let event_type = form.required("type", |value| known_type(value, tenant));
+    let data = form.required("data", data);
+    let created = form.optional("created", created);
+    form.finish()?;
+    // `finish` has refused a form without the required fields.
+    let (Some(event_type), Some(data)) = (event_type, data) else {
+        return Err(ApiError::Internal("a required field got lost".into()));
+    };
+    let idempotency = match idempotency_key(call.headers())? {
+        Some(key) => Some(IdempotencyKey {
+            key: key.to_owned(),
+            request_hash: sha256(&body),
+            not_before: call.now.minus(call.api.app.options.idempotency_window),
+        }),
+        None => None,
+    };
+    let event = NewEvent { event_type, created, data, idempotency };
+    match call.api.app.publisher.publish(tenant, event, call.now).await? {
+        Acceptance::Accepted(accepted) => {
+            Ok(answer::raw_json(StatusCode::CREATED, shown(&accepted)))
+        }
+        Acceptance::KeyReused => Err(ApiError::KeyReused),
+    }
+}
+
+/// What the publisher is told. An event type holds nothing that JSON would escape.
+fn shown(accepted: &PublishAnswer) -> String {
+    let PublishAnswer { event, event_type, created, endpoint_count } = accepted;
+    format!(
+        r#"{{"event_id":{event},"type":"{event_type}","created":{created},"endpoint_count":{endpoint_count}}}"#
+    )
+}
+
+/// Converts `type`: one of the tenant's catalogue, retired or not.
+fn known_type(value: Json<'_>, tenant: &TenantView) -> Result<EventType, Problem> {
+    let known = proper_type(value)?;
+    known.filter(|known| tenant.knows(known)).ok_or_else(|| input::not_a_choice(value))
+}
+
+/// A type that could be somebody's; `None` for what no type can be.
+fn proper_type(value: Json<'_>) -> Result<Option<EventType>, Problem> {
+    let Some(text) = value.text() else {
+        // A lone surrogate can't even be shown.
+        let is_string = value.kind() == Kind::Str;
+        return if is_string { Err(Problem::text("Not a valid string.")) } else { Ok(None) };
+    };
+    let event_type = EventType::parse(&text).ok();
+    if event_type.as_ref().is_some_and(EventType::is_reserved) {
+        return Err(Problem::text(RESERVED));
+    }
+    Ok(event_type)
+}
+
+/// Converts `data`: any object, not too deep.
+fn data(value: Json<'_>) -> Result<EventData<'_>, Problem> {
+    EventData::parse(value.0).map_err(|invalid| match invalid {
+        InvalidEventData::NotAnObject => Problem::text(input::not_an_object(value.kind())),
+        InvalidEventData::TooDeep => Problem::text(format!(
+            "Ensure this field is nested no deeper than {DATA_DEPTH_MAX} levels."
+        )),
+    })
+}
+
+/// Converts `created`: seconds since the epoch.
+fn created(value: Json<'_>) -> Result<Created, Problem> {
+    let seconds = input::number(value, 0.0..=CREATED_MAX)?;
+    Created::from_seconds(seconds).ok_or_else(|| Problem::text("A valid number is required."))
+}
+
+/// The publisher's key, where it gave one.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    let refused = |text: &'static str| Err(ApiError::BadRequest(Cow::Borrowed(text)));
+    if lines.next().is_some() {
+        return refused("Idempotency-Key was given more than once.");
+    }
+    let key = std::str::from_utf8(line.as_bytes()).unwrap_or_default();
+    let is_sound =
+        (1..=KEY_LENGTH_MAX).contains(&key.chars().count()) && !key.chars().any(char::is_control);
+    if is_sound {
+        Ok(Some(key))
+    } else {
+        refused("Idempotency-Key must have 1 to 255 characters of visible text.")
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use postrider_kernel::{EventId, Timestamp};
+
+    fn problem<T: std::fmt::Display>(result: Result<T, Problem>) -> String {
+        match result {
+            Ok(value) => value.to_string(),
+            Err(problem) => serde_json::to_string(&problem).unwrap(),
+        }
+    }
+
+    fn json(text: &str) -> Json<'_> {
+        Json(serde_json::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn created_is_a_moment_in_the_years_that_can_be_written() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(problem(created(json(text))), expected, "{text}");
+        };
+        check("1625471209.139224", "1625471209.139224");
+        check("0", "0.0");
+        check("-0.0", "0.0");
+        check("\" 1e3 \"", "1000.0");
+        check("253402300799", "253402300799.0");
+        check("253402300799.5", r#"["Ensure this value is less than or equal to 253402300799."]"#);
+        check("1e400", r#"["Ensure this value is less than or equal to 253402300799."]"#);
+        check("-1", r#"["Ensure this value is greater than or equal to 0."]"#);
+        for odd in ["true", "[]", "{}", "\"\"", "\"x\"", "\"nan\""] {
+            check(odd, r#"["A valid number is required."]"#);
+        }
+    }
+
+    #[test]
+    fn data_is_an_object() {
+        let check = |text: &str, expected: &str| {
+            let found = data(json(text)).map(|data| data.as_str().to_owned());
+            assert_eq!(problem(found), expected);
+        };
+        check(r#"{ "a" : 1e2,"a":"\ud800" }"#, r#"{ "a" : 1e2,"a":"\ud800" }"#);
+        check("[]", r#"["Invalid data. Expected a dictionary, but got list."]"#);
+        check("\"{}\"", r#"["Invalid data. Expected a dictionary, but got str."]"#);
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        check(&deep, r#"["Ensure this field is nested no deeper than 128 levels."]"#);
+    }
+
+    #[test]
+    fn the_services_own_types_can_not_be_published() {
+        let check = |text: &str, expected: &str| {
+            let found =
+                proper_type(json(text)).map(|name| format!("{:?}", name.map(|n| n.to_string())));
+            assert_eq!(problem(found), expected);
+        };
+        check("\"post.created\"", r#"Some("post.created")"#);
+        check("1", r#"Some("1")"#);
+        check("\"a b\"", "None");
+        check("[]", "None");
+        check("\"\\ud800\"", r#"["Not a valid string."]"#);
+        check(
+            "\"delivery.failed\"",
+            r#"["Types that begin with \"endpoint.\" or \"delivery.\" are the service's own."]"#,
+        );
+    }
+
+    #[test]
+    fn idempotency_keys_are_visible_text() {
+        let check = |lines: &[&str], expected: Result<Option<&str>, ()>| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            }
+            assert_eq!(idempotency_key(&headers).map_err(|_| ()), expected, "{lines:?}");
+        };
+        check(&[], Ok(None));
+        check(&["k"], Ok(Some("k")));
+        check(&["order 7/é"], Ok(Some("order 7/é")));
+        check(&["é".repeat(255).as_str()], Ok(Some("é".repeat(255).as_str())));
+        check(&[""], Err(()));
+        check(&["a\tb"], Err(()));
+        check(&["x".repeat(256).as_str()], Err(()));
+        check(&["k", "k"], Err(()));
+    }
+
+    #[test]
+    fn the_answer_is_compact() {
+        let accepted = PublishAnswer {
+            event: EventId::new(41),
+            event_type: EventType::parse("post.created").unwrap(),
+            created: Created::at(Timestamp::from_micros(1_625_471_209_139_224)),
+            endpoint_count: 2,
+        };
+        let expected = r#"{"event_id":41,"type":"post.created","created":1625471209.139224,"endpoint_count":2}"#;
+        assert_eq!(shown(&accepted), expected);
+    }
+}

@@ -1,0 +1,297 @@
+//! JSON Web Tokens: HS256 with the tenant's secret, the claims of the contract and nothing looser; and the operation that
+//! tells whether one holds (row 14).
+//!
+//! A token names no tenant. Its `user_id` is read first, unverified, only to find the user and with it the secret; then
+//! the signature decides, and after it nothing is taken from the token but what it has signed.
+
+use std::fmt;
+
+use futures_util::FutureExt;
+use http::StatusCode;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use postrider_kernel::{Timestamp, UserId};
+use postrider_store::{Actor, User};
+use serde::{Deserialize, Deserializer, de};
+
+use super::{
+    access::Access,
+    answer::{self, Answer},
+    auth::{Identity, Validity},
+    door::{Call, Route},
+    error::ApiError,
+    form::Form,
+    input::{self, TextRule},
+};
+use crate::app::App;
+
+/// The path of this resource.
+pub const ROUTES: &[Route] =
+    &[Route::new("/api/v2/jwt/verify_token", &["POST"], Access::Open, |call| {
+        verify_token(call).boxed()
+    })];
+
+/// How far the clocks of the issuer and ours may be apart, in seconds.
+const SKEW_SECONDS: f64 = 30.0;
+
+/// The longest token that row 14 looks at, in characters.
+const TOKEN_LENGTH_MAX: usize = 16_384;
+
+/// The claims that count. Others are ignored; one of these twice, or of another type, makes the token invalid.
+#[derive(Debug, Deserialize)]
+struct Claims {
+    user_id: i64,
+    token_type: String,
+    // Only its presence counts.
+    #[serde(rename = "jti")]
+    _jti: Jti,
+    iat: f64,
+    exp: f64,
+    #[serde(default, deserialize_with = "present")]
+    nbf: Option<f64>,
+}
+
+/// A claim that may be missing, but not null.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    f64::deserialize(from).map(Some)
+}
+
+/// A string or a number.
+#[derive(Debug)]
+struct Jti;
+
+impl<'de> Deserialize<'de> for Jti {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Self)
+    }
+}
+
+impl de::Visitor<'_> for Jti {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or a number")
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(Self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(Self)
+    }
+}
+
+/// Whether a token is meant as a JWT: three parts, separated by dots.
+pub fn looks_like_one(token: &str) -> bool {
+    token.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
+/// Whom a JWT stands for, when it holds.
+pub async fn verify(app: &App, token: &str, now: Timestamp) -> Result<Identity, ApiError> {
+    let claims = claims_of(token).ok_or(ApiError::TokenNotValid)?;
+    let user = UserId::new(claims.user_id);
+    let user = app.store.user(user).await?.filter(|user| user.is_active);
+    let user = user.ok_or(ApiError::TokenNotValid)?;
+    let snapshot = app.directory.snapshot();
+    let tenant = snapshot.tenant(user.tenant).ok_or(ApiError::TokenNotValid)?;
+    let validity = verified(token, tenant.jwt_secret.as_bytes(), &user);
+    let validity =
+        validity.filter(|validity| validity.holds(now)).ok_or(ApiError::TokenNotValid)?;
+    Ok(Identity {
+        role: user.role,
+        tenant: user.tenant,
+        actor: Actor::User(user.id),
+        user: Some(user.id),
+        validity,
+    })
+}
+
+/// The claims of a token, before anything of it is believed.
+fn claims_of(token: &str) -> Option<Claims> {
+    jsonwebtoken::dangerous::insecure_decode_claims(token).ok()
+}
+
+/// When a token counts, if the secret has signed it for that user. Only the signature is the library's business: for the
+/// times it would ask the machine's clock, and it has opinions on claims that are ignored here.
+fn verified(token: &str, secret: &[u8], user: &User) -> Option<Validity> {
+    let header = jsonwebtoken::decode_header(token).ok()?;
+    // A token that names extensions which must be understood is not one that we understand (RFC 7515, section 4.1.11).
+    if header.alg != Algorithm::HS256 || header.crit.is_some() {
+        return None;
+    }
+    let (message, signature) = token.rsplit_once('.')?;
+    let key = DecodingKey::from_secret(secret);
+    let signed =
+        jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, Algorithm::HS256);
+    if !signed.ok()? {
+        return None;
+    }
+    let claims = claims_of(token)?;
+    let is_access = claims.token_type == "access" && claims.user_id == user.id.get();
+    is_access.then(|| Validity {
+        from: claims.iat.max(claims.nbf.unwrap_or(claims.iat)) - SKEW_SECONDS,
+        until: claims.exp + SKEW_SECONDS,
+    })
+}
+
+async fn verify_token(call: &mut Call) -> Answer {
+    let body = call.read_body().await?;
+    let mut form = Form::parse(&body, ["token"])?;
+    let rule = TextRule { length_max: TOKEN_LENGTH_MAX, may_be_blank: false, trims: true };
+    let token = form.required("token", |value| input::text(value, rule));
+    form.finish()?;
+    let token = token.unwrap_or_default();
+    verify(&call.api.app, &token, call.now).await?;
+    Ok(answer::raw_json(StatusCode::OK, "{}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use jsonwebtoken::{EncodingKey, Header};
+    use postrider_kernel::{Role, TenantId};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+    fn user() -> User {
+        User {
+            id: UserId::new(7),
+            tenant: TenantId::new(1),
+            name: "jane".into(),
+            role: Role::Admin,
+            password_hash: String::new(),
+            is_active: true,
+            created_at: Timestamp::from_micros(0),
+        }
+    }
+
+    fn signed(header: &str, claims: &str) -> String {
+        let message =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let key = EncodingKey::from_secret(SECRET);
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        format!("{message}.{signature}")
+    }
+
+    fn good() -> Value {
+        json!({"user_id": 7, "token_type": "access", "jti": "x", "iat": 1000, "exp": 2000})
+    }
+
+    /// The good claims with one of them replaced, or left out.
+    fn with(name: &str, value: Option<&str>) -> Option<Validity> {
+        let mut claims = good();
+        claims.as_object_mut().unwrap().remove(name);
+        let mut text = claims.to_string();
+        if let Some(value) = value {
+            text = format!("{},\"{name}\":{value}}}", &text[..text.len() - 1]);
+        }
+        let token = signed(r#"{"alg":"HS256","typ":"JWT"}"#, &text);
+        verified(&token, SECRET, &user())
+    }
+
+    #[test]
+    fn a_good_token_counts_from_its_issue_to_its_end_with_thirty_seconds_around() {
+        assert_eq!(with("ext_id", Some("[1]")), Some(Validity { from: 970.0, until: 2030.0 }));
+        assert_eq!(with("nbf", Some("1500")), Some(Validity { from: 1470.0, until: 2030.0 }));
+        assert_eq!(with("nbf", Some("500")), Some(Validity { from: 970.0, until: 2030.0 }));
+        assert_eq!(with("exp", Some("2000.5")), Some(Validity { from: 970.0, until: 2030.5 }));
+        for jti in ["1", "-1", "1.5", "\"\""] {
+            assert!(with("jti", Some(jti)).is_some(), "{jti}");
+        }
+        assert!(with("aud", Some("[\"somebody\"]")).is_some());
+        for ignored in ["aud", "sub", "iss"] {
+            assert!(with(ignored, Some("{}")).is_some(), "{ignored}");
+        }
+    }
+
+    #[test]
+    fn every_required_claim_is_there_and_of_its_type() {
+        for name in ["user_id", "token_type", "jti", "iat", "exp"] {
+            assert_eq!(with(name, None), None, "{name} is missing");
+            for odd in ["null", "true", "[]", "{}", "1e400"] {
+                assert_eq!(with(name, Some(odd)), None, "{name} is {odd}");
+            }
+        }
+        for (name, odd) in [
+            ("user_id", "7.0"),
+            ("user_id", "\"7\""),
+            ("user_id", "8"),
+            ("user_id", "99999999999999999999"),
+            ("token_type", "\"refresh\""),
+            ("iat", "\"1000\""),
+            ("exp", "\"2000\""),
+            ("nbf", "null"),
+            ("nbf", "\"1\""),
+        ] {
+            assert_eq!(with(name, Some(odd)), None, "{name} is {odd}");
+        }
+    }
+
+    #[test]
+    fn a_claim_twice_makes_the_token_invalid() {
+        let text = good().to_string().replace("\"iat\":1000", "\"iat\":1000,\"iat\":1000");
+        assert_eq!(verified(&signed(r#"{"alg":"HS256"}"#, &text), SECRET, &user()), None);
+    }
+
+    #[test]
+    fn no_other_algorithm_passes() {
+        let claims = good().to_string();
+        let holds = |token: &str| verified(token, SECRET, &user()).is_some();
+        assert!(holds(&signed(r#"{"alg":"HS256"}"#, &claims)));
+        for header in [
+            r#"{"alg":"none"}"#,
+            r#"{"alg":"None"}"#,
+            r#"{"alg":"HS384"}"#,
+            r#"{"alg":"HS512"}"#,
+            r#"{"alg":"RS256"}"#,
+            r#"{"alg":"hs256"}"#,
+            r#"{"alg":["HS256"]}"#,
+            r#"{"alg":"HS256","alg":"HS256"}"#,
+            r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
+            r#"{"typ":"JWT"}"#,
+            "nonsense",
+            "",
+        ] {
+            assert!(!holds(&signed(header, &claims)), "{header}");
+        }
+        let token = signed(r#"{"alg":"HS256"}"#, &claims);
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        assert!(!holds(&format!("{message}.")), "no signature");
+        assert!(!holds(&format!("{message}.{signature}=")), "padding");
+        let other = if signature.starts_with('A') { "B" } else { "A" };
+        assert!(!holds(&format!("{message}.{other}{}", &signature[1..])), "another signature");
+        assert!(verified(&token, b"another secret of at least 32 bytes", &user()).is_none());
+        // The same algorithm signed, but the header lies about it.
+        let key = EncodingKey::from_secret(SECRET);
+        for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+            let token = jsonwebtoken::encode(&Header::new(algorithm), &good(), &key).unwrap();
+            assert!(!holds(&token), "{algorithm:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_token_panics(token in ".{0,40}|[A-Za-z0-9_-]{0,20}\\.[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,20}") {
+            prop_assert!(verified(&token, SECRET, &user()).is_none());
+            claims_of(&token);
+        }
+
+        #[test]
+        fn no_claims_panic(claims in "\\PC{0,60}") {
+            let token = signed(r#"{"alg":"HS256"}"#, &claims);
+            prop_assert!(verified(&token, SECRET, &user()).is_none());
+        }
+    }
+}

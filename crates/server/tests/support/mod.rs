@@ -1,0 +1,186 @@
+//! What the end-to-end tests share: the real binary, an HTTP client, and a receiver that does what it is told.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+pub mod client;
+pub mod receiver;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+};
+
+use client::Client;
+
+/// The event type that tests publish unless it matters.
+pub const TYPE: &str = "comment.created";
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_postrider");
+
+/// A server in a process and a data directory of its own. Killed when dropped.
+pub struct Server {
+    child: Child,
+    /// `http://127.0.0.1:PORT`
+    pub url: String,
+    data_dir: PathBuf,
+    args: Vec<String>,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts a server on an empty directory that may deliver to this machine.
+    pub async fn start(args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().join("data");
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let (child, url) = spawn(&data_dir, &args).await;
+        Self { child, url, data_dir, args, _directory: directory }
+    }
+
+    /// Starts a server whose failed deliveries are tried again almost at once, six tries in all.
+    pub async fn start_impatient() -> Self {
+        Self::start(&["--retry-schedule", "0.01,0.01,0.01,0.01,0.01"]).await
+    }
+
+    /// A client with the operator's token.
+    pub fn client(&self) -> Client {
+        let token = std::fs::read_to_string(self.data_dir.join("admin.token")).unwrap();
+        Client::new(&self.url, token.trim())
+    }
+
+    /// Where its database and keys are.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// `kill -9`, and then a start on the same directory.
+    pub async fn crash_and_restart(&mut self) {
+        self.child.kill().await.unwrap();
+        self.restart().await;
+    }
+
+    /// SIGTERM; answers whether it left with success.
+    pub async fn stop(&mut self) -> bool {
+        self.signal("TERM").await;
+        self.child.wait().await.unwrap().success()
+    }
+
+    /// Sends a signal.
+    pub async fn signal(&self, name: &str) {
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(status.await.unwrap().success());
+    }
+
+    /// Starts again on the same directory, on another port.
+    pub async fn restart(&mut self) {
+        (self.child, self.url) = spawn(&self.data_dir, &self.args).await;
+    }
+
+    /// Runs a command of the binary on this server's directory, and answers what it printed as JSON.
+    pub async fn command(&self, args: &[&str], stdin: &str) -> Value {
+        let (success, stdout, stderr) = self.run(args, stdin).await;
+        assert!(success, "{args:?}: {stderr}");
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{args:?}: {error}: {stdout}"))
+    }
+
+    /// Runs a command of the binary on this server's directory, with `--json`.
+    pub async fn run(&self, args: &[&str], stdin: &str) -> (bool, String, String) {
+        let mut command = Command::new(BINARY);
+        command.args(args).args(["--json", "--data-dir"]).arg(&self.data_dir);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        // A command that does not read its input closes the pipe early.
+        let _ = pipe.write_all(stdin.as_bytes()).await;
+        drop(pipe);
+        let output = child.wait_with_output().await.unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    }
+}
+
+async fn spawn(data_dir: &Path, args: &[String]) -> (Child, String) {
+    let mut command = Command::new(BINARY);
+    command.args([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--egress-allow",
+        "127.0.0.0/8",
+        "--data-dir",
+    ]);
+    command
+        .arg(data_dir)
+        .args(args)
+        .env("RUST_LOG", "warn")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let url = loop {
+        let line = lines.next_line().await.unwrap().expect("the server says where it listens");
+        if let Some(url) = line.strip_prefix("listening on ") {
+            break url.trim().to_owned();
+        }
+    };
+    // A pipe that nobody reads would one day fill up.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, url)
+}
+
+impl Client {
+    /// Makes an endpoint for [`TYPE`] at that URL, and answers its id.
+    pub async fn create_endpoint(&self, target: &str) -> i64 {
+        self.create_endpoint_with(json!({"target": target, "events": [{"type": TYPE}]})).await
+    }
+
+    /// Makes an endpoint, and answers its id.
+    pub async fn create_endpoint_with(&self, body: Value) -> i64 {
+        let created = self.post("/api/v2/webhook/endpoint/", &body).await;
+        assert_eq!(created.status, 201, "{}", created.text());
+        created.json()["id"].as_i64().unwrap()
+    }
+
+    /// Publishes an event of [`TYPE`], and answers its id.
+    pub async fn publish(&self, data: Value) -> i64 {
+        let published =
+            self.post("/api/v2/webhook/event/", &json!({"type": TYPE, "data": data})).await;
+        assert_eq!(published.status, 201, "{}", published.text());
+        published.json()["event_id"].as_i64().unwrap()
+    }
+
+    /// The endpoint's signing secret.
+    pub async fn reveal(&self, endpoint: i64) -> String {
+        let revealed = self
+            .post(&format!("/api/v2/webhook/endpoint/{endpoint}/secret/reveal/"), &json!({}))
+            .await;
+        assert_eq!(revealed.status, 201, "{}", revealed.text());
+        revealed.json()["signing_secret"].as_str().unwrap().to_owned()
+    }
+
+    /// The endpoint's attempts, the oldest first, once there are at least that many.
+    pub async fn attempts(&self, endpoint: i64, at_least: usize) -> Vec<Value> {
+        let path =
+            format!("/api/v2/webhook/endpoint/{endpoint}/attempt/?ordering=created_at&limit=100");
+        loop {
+            // Each look is a request of its own, which takes its time: this is not a busy loop.
+            let page = self.get(&path).await.json();
+            let results = page["results"].as_array().unwrap();
+            if results.len() >= at_least {
+                return results.clone();
+            }
+        }
+    }
+}
