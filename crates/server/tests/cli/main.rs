@@ -3,4 +3,5 @@
 mod accounts;
 mod configuration;
 mod receiving;
+mod serving;
 mod support;
