@@ -34,6 +34,20 @@ fn an_option_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn commands_on_the_data_directory_heed_the_environment() {
+    let place = Place::new();
+    let list = |variable: &str| {
+        let mut command = place.command(&["tenant", "list"]);
+        run(command.env("POSTRIDER_DATA_DIR", variable), "").succeeded();
+    };
+    list("from-environment");
+    assert!(place.path().join("from-environment/postrider.db").exists());
+    assert!(!place.data_dir().exists());
+    list("");
+    assert!(place.data_dir().exists(), "an empty variable is none");
+}
+
+#[test]
 fn the_file_may_be_named() {
     let place = Place::new();
     place.write("other.toml", "data_dir = 'from-other'");
