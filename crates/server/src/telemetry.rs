@@ -10,9 +10,13 @@ use crate::config::LogFormat;
 /// Begins to write logs, from that level on unless `RUST_LOG` says otherwise. Called once, before anything is logged.
 pub fn init(format: LogFormat, level: LevelFilter) {
     let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The module's path would stand under `target`, which is an endpoint's URL everywhere else.
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     match format {
-        LogFormat::Text => logs.with_target(false).init(),
+        LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().flatten_event(true).init(),
     }
 }

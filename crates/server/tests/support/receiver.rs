@@ -17,7 +17,7 @@ use postrider_kernel::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
-    sync::{Mutex, mpsc},
+    sync::{Mutex, Notify, mpsc},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -84,6 +84,8 @@ pub enum Reply {
     RawThenHang(&'static [u8]),
     /// Writes these bytes, and then the same chunk of body for as long as anybody reads.
     Endless(&'static [u8]),
+    /// Answers with that status once the test says so.
+    AnswerWhen(Arc<Notify>, u16),
     /// Closes the connection.
     Close,
 }
@@ -196,12 +198,10 @@ impl Serve {
 
 async fn perform(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> std::io::Result<()> {
     match reply {
-        Reply::Answer(status, headers, body) => {
-            let length = body.len();
-            let text = format!(
-                "HTTP/1.1 {status} Whatever\r\n{headers}content-length: {length}\r\n\r\n{body}"
-            );
-            stream.write_all(text.as_bytes()).await
+        Reply::Answer(status, headers, body) => write_answer(stream, status, headers, body).await,
+        Reply::AnswerWhen(told, status) => {
+            told.notified().await;
+            write_answer(stream, status, "", "").await
         }
         Reply::Raw(bytes) => stream.write_all(bytes).await,
         Reply::RawThenHang(bytes) => {
@@ -217,6 +217,18 @@ async fn perform(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> std::i
         }
         Reply::Close => Err(std::io::ErrorKind::ConnectionAborted.into()),
     }
+}
+
+async fn write_answer(
+    stream: &mut (impl AsyncWrite + Unpin),
+    status: u16,
+    headers: &str,
+    body: &str,
+) -> std::io::Result<()> {
+    let length = body.len();
+    let text =
+        format!("HTTP/1.1 {status} Whatever\r\n{headers}content-length: {length}\r\n\r\n{body}");
+    stream.write_all(text.as_bytes()).await
 }
 
 /// Reads one request with a Content-Length; none when the sender has closed.
