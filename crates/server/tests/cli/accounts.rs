@@ -4,7 +4,7 @@ use std::{collections::HashSet, os::unix::fs::PermissionsExt, process::Stdio};
 
 use serde_json::json;
 
-use crate::support::{Place, Ran, run};
+use crate::support::{Place, Ran, Running, run};
 
 const PASSWORD: &str = "correct horse\n";
 
@@ -170,7 +170,8 @@ fn processes_that_start_at_once_make_one_instance() {
 #[test]
 fn what_is_made_is_private() {
     let place = Place::new();
-    place.run(&["tenant", "list"]).succeeded();
+    let mut server = Running::start(place.command(&["serve", "--listen", "127.0.0.1:0"]));
+    server.line();
     let mode =
         |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&place.data_dir()), 0o700);
