@@ -84,9 +84,11 @@ fn lint(_: &Cache) -> anyhow::Result<Done> {
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
 }
 
+/// The documentation is for those who work on the code, so that it covers private items, and may link to them.
 fn doc(_: &Cache) -> anyhow::Result<Done> {
-    let mut doc = cargo_command(&["doc", "--workspace", "--no-deps", "--locked"]);
-    check(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    let mut doc =
+        cargo_command(&["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"]);
+    check(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
 }
 
 fn dependencies(cache: &Cache) -> anyhow::Result<Done> {

@@ -174,6 +174,8 @@ impl Dispatch {
                 let refill = lane.end_claim(claim.deliveries, more);
                 self.deliverer.attend(&lane, claimed);
                 match claim.next_due {
+                    // It waits for its activation, which is told by a note.
+                    Some(_) if !self.is_active(&lane) => {}
                     // Due, and yet not claimed: the store knows why, and must not be asked in a tight loop.
                     Some(_) if more && claimed == 0 => {
                         self.schedule.add(lane.tenant, lane.endpoint, later)
@@ -197,6 +199,11 @@ impl Dispatch {
                 self.schedule.add(tenant, endpoint, later);
             }
         }
+    }
+
+    fn is_active(&self, lane: &Lane) -> bool {
+        let snapshot = self.deliverer.directory.snapshot();
+        snapshot.endpoint(lane.tenant, lane.endpoint).is_some_and(|view| view.is_active)
     }
 
     fn take_note(&mut self, note: Note) {

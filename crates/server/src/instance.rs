@@ -7,7 +7,7 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -60,12 +60,21 @@ impl Instance {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         make_directory(data_dir)?;
+        Self::open_in(data_dir, catalogue, clock).await
+    }
+
+    /// Opens an instance in a directory that is there.
+    async fn open_in(
+        data_dir: &Path,
+        catalogue: &Catalogue,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
         let door = hold_the_door(data_dir).await?;
         let store = open_store(data_dir).await?;
         let is_new = store.tenants().await?.is_empty();
         // A database without a tenant holds nothing that was sealed, so that a start which broke off between the
         // database and the key can be made up for.
-        let key = std::env::var(vault::KEY_VARIABLE).ok();
+        let key = std::env::var(vault::KEY_VARIABLE).ok().filter(|key| !key.is_empty());
         let vault = Vault::open(data_dir, key, &*store, is_new, clock.clone()).await?;
         let instance = Self {
             store,
@@ -90,7 +99,7 @@ impl Instance {
     pub async fn open_to_serve(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         make_directory(&config.data_dir)?;
         let lock = lock_serving(&config.data_dir)?;
-        let mut instance = Self::open(&config.data_dir, &config.catalogue, clock).await?;
+        let mut instance = Self::open_in(&config.data_dir, &config.catalogue, clock).await?;
         instance._serve_lock = Some(lock);
         instance.ensure_admin_token().await?;
         Ok(instance)
@@ -212,7 +221,8 @@ async fn hold_the_door(data_dir: &Path) -> anyhow::Result<File> {
 
 fn lock_serving(data_dir: &Path) -> anyhow::Result<File> {
     let path = data_dir.join(SERVE_LOCK_FILE);
-    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let opened =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = opened.map_err(|error| unusable(&path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

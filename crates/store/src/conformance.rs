@@ -16,12 +16,12 @@ pub mod instance;
 pub(crate) mod random;
 pub mod secrets;
 pub mod upkeep;
-mod world;
+pub(crate) mod world;
 
 pub use world::World;
 
 /// Makes a test of each case. `$open` names an `async fn() -> (Arc<dyn Store>, impl Any)` that opens an empty store;
-/// what it gives beside the store is kept until the case has ended.
+/// what it gives beside the store is kept until the case has ended. The crate that calls it has tokio with its macros.
 #[macro_export]
 macro_rules! conformance {
     ($open:ident) => {
@@ -61,6 +61,7 @@ macro_rules! conformance {
                 a_reveal_is_written_down
                 without_a_grace_the_old_secret_is_wiped_at_once
                 with_a_grace_both_sign_and_the_newest_comes_first
+                the_current_secret_comes_first_even_if_the_clock_was_set_back
                 an_expiration_without_grace_ends_every_grace
                 at_most_five_secrets_sign
                 another_tenants_secret_is_as_if_it_were_not_there

@@ -182,3 +182,6 @@ fn answer_all<E: Engine>(jobs: impl IntoIterator<Item = Box<dyn Job<E>>>, verdic
         job.answer(verdict.clone());
     }
 }
+
+#[cfg(test)]
+mod tests;

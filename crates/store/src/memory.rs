@@ -3,6 +3,7 @@
 //!
 //! Each verb looks at everything that could refuse it before it changes anything, since nothing here rolls back.
 
+mod queue;
 mod upkeep;
 mod verbs;
 
@@ -171,6 +172,11 @@ impl State {
         live.into_iter().rev().map(|(_, secret)| secret).collect()
     }
 
+    /// Whether a tenant has that event.
+    fn knows(&self, tenant: TenantId, event: EventId) -> bool {
+        self.events.get(&event).is_some_and(|kept| kept.tenant == tenant)
+    }
+
     fn earliest_due(&self, endpoint: EndpointId) -> Option<Timestamp> {
         self.pending(endpoint).map(|(_, delivery)| delivery.due_at).min()
     }
@@ -186,6 +192,12 @@ impl State {
 /// A fault that a constraint of the other stores would find.
 fn refused<T>(what: &str) -> Result<T> {
     Err(StoreError::Inconsistent(what.into()))
+}
+
+/// Whether anything is there twice.
+fn repeats<T: Ord>(mut items: impl Iterator<Item = T>) -> bool {
+    let mut seen = std::collections::BTreeSet::new();
+    !items.all(|item| seen.insert(item))
 }
 
 #[cfg(test)]

@@ -15,17 +15,13 @@ use postrider_kernel::{
 use postrider_store::{By, Tenant};
 use zeroize::Zeroizing;
 
+use super::default_data_dir;
+
 /// Where the instance is.
 #[derive(Args)]
 pub struct DataDir {
-    /// Where the database and the keys are kept
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "POSTRIDER_DATA_DIR",
-        default_value = "./postrider-data"
-    )]
+    /// Where the database and the keys are kept [env: POSTRIDER_DATA_DIR]
+    #[arg(long, global = true, value_name = "DIR", default_value = default_data_dir())]
     data_dir: PathBuf,
 }
 

@@ -69,7 +69,8 @@ pub struct Demo {
 impl Demo {
     /// Runs until Ctrl-C, or until enough was delivered.
     pub async fn run(self) -> anyhow::Result<()> {
-        telemetry::init(LogFormat::fitting_stderr(), LevelFilter::WARN);
+        // Failures are part of the show, and are printed with the rest.
+        telemetry::init(LogFormat::fitting_stderr(), LevelFilter::ERROR);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let mut signals = StopSignals::listen()?;
         let directory = tempfile::tempdir().context("no temporary directory")?;

@@ -15,11 +15,15 @@ use url::Url;
 use super::{
     WrongUsage,
     client::{Client, parse_base},
+    default_data_dir, from_environment,
     output::Answer,
 };
 
 /// Where events are published.
 const PATH: &str = "/api/v2/webhook/event/";
+
+/// Where the API is, unless somebody says otherwise.
+const LOCAL: &str = "http://127.0.0.1:8080";
 
 /// Events: what endpoints are told
 #[derive(Args)]
@@ -61,19 +65,14 @@ struct Publish {
 /// Where the API is, and what proves who asks.
 #[derive(Args)]
 struct Api {
-    /// Where the API is
-    #[arg(long, value_name = "URL", env = "POSTRIDER_URL", default_value = "http://127.0.0.1:8080", value_parser = parse_base)]
+    /// Where the API is [env: POSTRIDER_URL]
+    #[arg(long, value_name = "URL", default_value = from_environment("POSTRIDER_URL", LOCAL), value_parser = parse_base)]
     url: Url,
-    /// An API token; without it, the admin token of the data directory
-    #[arg(long, value_name = "TOKEN", env = "POSTRIDER_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// The data directory whose admin token is used where no token is given
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "POSTRIDER_DATA_DIR",
-        default_value = "./postrider-data"
-    )]
+    /// An API token; without it, the admin token of the data directory [env: POSTRIDER_TOKEN]
+    #[arg(long, value_name = "TOKEN", default_value = from_environment("POSTRIDER_TOKEN", ""), hide_default_value = true)]
+    token: String,
+    /// The data directory whose admin token is used where no token is given [env: POSTRIDER_DATA_DIR]
+    #[arg(long, value_name = "DIR", default_value = default_data_dir())]
     data_dir: PathBuf,
 }
 
@@ -87,8 +86,8 @@ impl Event {
 
 impl Api {
     fn client(&self) -> anyhow::Result<Client> {
-        if let Some(token) = &self.token {
-            return Client::new(&self.url, token);
+        if !self.token.is_empty() {
+            return Client::new(&self.url, &self.token);
         }
         let file = self.data_dir.join(ADMIN_TOKEN_FILE);
         let token = std::fs::read_to_string(&file).with_context(|| {

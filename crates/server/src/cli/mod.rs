@@ -17,7 +17,7 @@ mod user;
 mod verdict;
 mod verify;
 
-use std::{io, process::ExitCode};
+use std::{ffi::OsString, io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use postrider::{config::ConfigError, config::LogFormat, telemetry};
@@ -44,6 +44,16 @@ enum Command {
     Tenant(tenant::TenantCommand),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
+}
+
+/// An environment variable, or what counts without it. An empty one counts as none, as it does for `serve`.
+fn from_environment(variable: &str, otherwise: &str) -> OsString {
+    std::env::var_os(variable).filter(|value| !value.is_empty()).unwrap_or_else(|| otherwise.into())
+}
+
+/// Where the data directory is, unless an option says so.
+fn default_data_dir() -> OsString {
+    from_environment("POSTRIDER_DATA_DIR", "./postrider-data")
 }
 
 /// The command line was wrong in a way that clap can't see: exit code 2.

@@ -4,10 +4,10 @@ use postrider_kernel::{Created, DeliveryId, EndpointId, EventId, Trigger};
 
 use super::{
     World,
-    world::{at, by, event_type},
+    world::{at, by, event_type, purge_nothing},
 };
 use crate::{
-    EndpointChange, IdKind, IdempotencyKey, Lease, PublishAnswer, Published, Resend, Resent,
+    EndpointChange, IdKind, IdempotencyKey, Lease, PublishAnswer, Published, Purge, Resend, Resent,
     StoreError,
 };
 
@@ -134,6 +134,11 @@ pub async fn nothing_is_owed_to_an_endpoint_that_is_gone(world: World) {
     let (event, _) = world.publish(ours, &endpoints, 5).await;
     assert_eq!(world.store.known_events(ours, vec![event]).await.unwrap(), [event]);
     assert_eq!(world.store.earliest_due().await.unwrap(), [(ours, live, at(5))]);
+    // So an event that was for those alone is kept by nobody.
+    let (event, _) = world.publish(ours, &endpoints[..3], 5).await;
+    let purge = Purge { attempts_before: at(6), ..purge_nothing() };
+    assert_eq!(world.purge(purge).await, 1);
+    assert_eq!(world.store.known_events(ours, vec![event]).await.unwrap(), []);
 }
 
 pub async fn an_event_is_published_once_or_not_at_all(world: World) {

@@ -66,6 +66,15 @@ pub async fn with_a_grace_both_sign_and_the_newest_comes_first(world: World) {
     assert_eq!(directory[0].secrets[2], oldest);
 }
 
+pub async fn the_current_secret_comes_first_even_if_the_clock_was_set_back(world: World) {
+    let tenant = world.tenant("default").await;
+    let id = world.endpoint(tenant).await;
+    world.expire((tenant, id), Some(HOUR), 9).await;
+    world.expire((tenant, id), Some(HOUR), 5).await;
+    let ids: Vec<i64> = world.live(tenant).await.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, [3, 2, 1]);
+}
+
 pub async fn an_expiration_without_grace_ends_every_grace(world: World) {
     let tenant = world.tenant("default").await;
     let id = world.endpoint(tenant).await;

@@ -4,21 +4,18 @@ use std::{cmp::Ordering, ops::Range, time::Duration};
 
 use async_trait::async_trait;
 use postrider_kernel::{
-    DeliveryId, EndpointId, EventId, EventType, Next, TenantId, Timestamp, TokenId, Trigger,
-    UserId,
+    DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp, TokenId, UserId,
     delivery::Status,
     secret::{self, Standing},
 };
 
-use super::{
-    KeptAnswer, KeptDelivery, KeptEndpoint, KeptEvent, KeptSecret, MemoryStore, State, refused,
-};
+use super::{KeptEndpoint, KeptSecret, MemoryStore, State, refused, repeats};
 use crate::{
-    Action, Actor, Attempt, AttemptField, AttemptQuery, AttemptRecord, AuditEntry, By,
-    CatalogueEntry, Claim, ClaimedDelivery, DirectoryEntry, Endpoint, EndpointChange,
-    EndpointField, EndpointQuery, IdKind, Lease, NewEndpoint, NewSecret, NewTenant, NewToken,
-    NewUser, Page, Publication, Published, Purge, Recorded, Resend, Resent, Result, Sealed, Store,
-    StoredSecret, Subscription, Tenant, Token, User,
+    Action, Attempt, AttemptField, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry,
+    Claim, DirectoryEntry, Endpoint, EndpointChange, EndpointField, EndpointQuery, IdKind, Lease,
+    NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page, Publication, Published, Purge,
+    Recorded, Resend, Resent, Result, Sealed, Store, StoredSecret, Subscription, Tenant, Token,
+    User,
 };
 
 #[async_trait]
@@ -217,7 +214,7 @@ impl Store for MemoryStore {
         by: By,
     ) -> Result<bool> {
         let mut state = self.state();
-        let catalogue = state.catalogue.entry(tenant).or_default();
+        let Some(catalogue) = state.catalogue.get_mut(&tenant) else { return Ok(false) };
         let offered = |entry: &&mut CatalogueEntry| {
             entry.event_type == event_type && entry.retired_at.is_none()
         };
@@ -440,8 +437,7 @@ impl Store for MemoryStore {
             }))
         });
         let Page { count, items } = page(found, query.offset, query.limit);
-        let items =
-            items.into_iter().map(|attempt| state.listed(attempt)).collect::<Result<_>>()?;
+        let items = items.into_iter().filter_map(|attempt| state.listed(attempt)).collect();
         Ok(Page { count, items })
     }
 
@@ -472,186 +468,9 @@ impl State {
         self.secrets.insert(secret.id, kept);
     }
 
-    fn knows(&self, tenant: TenantId, event: EventId) -> bool {
-        self.events.get(&event).is_some_and(|kept| kept.tenant == tenant)
-    }
-
-    fn publish(&mut self, publication: Publication) -> Result<Published> {
-        let place =
-            publication.idempotency.as_ref().map(|key| (publication.tenant, key.key.clone()));
-        if let (Some(place), Some(key)) = (&place, &publication.idempotency)
-            && let Some(kept) = self.idempotency.get(place)
-            && kept.kept_at >= key.not_before
-        {
-            let is_same = kept.request_hash == key.request_hash;
-            return Ok(if is_same {
-                Published::Repeat(kept.answer())
-            } else {
-                Published::KeyReused
-            });
-        }
-        let ids = || publication.deliveries.iter().map(|delivery| delivery.id);
-        let owed = publication
-            .deliveries
-            .iter()
-            .filter(|new| self.endpoint(publication.tenant, new.endpoint).is_some());
-        let owed: Vec<_> = owed.copied().collect();
-        if self.events.contains_key(&publication.event)
-            || owed.iter().any(|new| self.deliveries.contains_key(&new.id))
-            || repeats(ids())
-        {
-            return refused("the event's or a delivery's id is there already");
-        }
-        for new in &owed {
-            let delivery = KeptDelivery {
-                tenant: publication.tenant,
-                endpoint: new.endpoint,
-                event: publication.event,
-                trigger: Trigger::Schedule,
-                status: if new.leased { Status::Leased } else { Status::Pending },
-                attempts_made: 0,
-                due_at: publication.accepted_at,
-                lease: new.leased.then_some(publication.lease),
-                finished_at: None,
-            };
-            self.deliveries.insert(new.id, delivery);
-        }
-        if let (Some(place), Some(key)) = (place, &publication.idempotency) {
-            let kept = KeptAnswer {
-                request_hash: key.request_hash,
-                event: publication.event,
-                event_type: publication.event_type.clone(),
-                created: publication.created,
-                endpoint_count: u32::try_from(publication.deliveries.len()).unwrap_or(u32::MAX),
-                kept_at: publication.accepted_at,
-            };
-            self.idempotency.insert(place, kept);
-        }
-        let event = KeptEvent {
-            tenant: publication.tenant,
-            event_type: publication.event_type,
-            accepted_at: publication.accepted_at,
-            payload: publication.payload,
-        };
-        self.events.insert(publication.event, event);
-        Ok(Published::Fresh)
-    }
-
-    fn resend(&mut self, resend: &Resend, by: &By) -> Result<Resent> {
-        match self.endpoint(resend.tenant, resend.endpoint) {
-            None => return Ok(Resent::NoEndpoint),
-            Some(endpoint) if !endpoint.is_active => return Ok(Resent::Inactive),
-            Some(_) => {}
-        }
-        let unknown = |&&(event, _): &&(EventId, _)| !self.knows(resend.tenant, event);
-        if let Some(&(event, _)) = resend.events.iter().find(unknown) {
-            return Ok(Resent::UnknownEvent(event));
-        }
-        let ids = || resend.events.iter().map(|&(_, id)| id);
-        if repeats(ids()) || ids().any(|id| self.deliveries.contains_key(&id)) {
-            return refused("a delivery's id is there already");
-        }
-        for &(event, id) in &resend.events {
-            let delivery = KeptDelivery {
-                tenant: resend.tenant,
-                endpoint: resend.endpoint,
-                event,
-                trigger: Trigger::Resend,
-                status: Status::Pending,
-                attempts_made: 0,
-                due_at: by.at,
-                lease: None,
-                finished_at: None,
-            };
-            self.deliveries.insert(id, delivery);
-        }
-        let subject = format!("endpoint:{}", resend.endpoint);
-        self.audit(resend.tenant, by, Action::Resent, subject)?;
-        Ok(Resent::Done)
-    }
-
-    fn claim_due(
-        &mut self,
-        endpoint: EndpointId,
-        now: Timestamp,
-        limit: u32,
-        lease: Lease,
-    ) -> Claim {
-        let takes = self
-            .endpoints
-            .get(&endpoint)
-            .is_some_and(|kept| kept.deleted_at.is_none() && kept.endpoint.is_active);
-        let mut due: Vec<(Timestamp, DeliveryId)> = self
-            .pending(endpoint)
-            .filter(|(_, delivery)| takes && delivery.due_at <= now)
-            .map(|(id, delivery)| (delivery.due_at, id))
-            .collect();
-        due.sort();
-        due.truncate(limit as usize);
-        let deliveries = due.into_iter().filter_map(|(_, id)| self.lease(id, lease)).collect();
-        Claim { deliveries, next_due: self.earliest_due_if_live(endpoint) }
-    }
-
-    fn lease(&mut self, id: DeliveryId, lease: Lease) -> Option<ClaimedDelivery> {
-        let delivery = self.deliveries.get_mut(&id)?;
-        delivery.status = Status::Leased;
-        delivery.lease = Some(lease);
-        Some(ClaimedDelivery {
-            id,
-            tenant: delivery.tenant,
-            endpoint: delivery.endpoint,
-            event: delivery.event,
-            payload: self.events.get(&delivery.event)?.payload.clone(),
-            trigger: delivery.trigger,
-            attempts_made: delivery.attempts_made,
-        })
-    }
-
-    fn earliest_due_if_live(&self, endpoint: EndpointId) -> Option<Timestamp> {
-        let kept = self.endpoints.get(&endpoint)?;
-        if kept.deleted_at.is_some() { None } else { self.earliest_due(endpoint) }
-    }
-
-    fn record(&mut self, attempt: AttemptRecord) -> Result<Recorded> {
-        let endpoint_is_there = self.endpoint(attempt.tenant, attempt.endpoint).is_some();
-        let Some(delivery) = self.deliveries.get_mut(&attempt.delivery) else {
-            return Ok(Recorded::LeaseLost);
-        };
-        let is_ours = delivery.lease == Some(attempt.lease)
-            && delivery.endpoint == attempt.endpoint
-            && delivery.event == attempt.event;
-        if !is_ours || !endpoint_is_there {
-            return Ok(Recorded::LeaseLost);
-        }
-        if self.attempts.contains_key(&attempt.id) {
-            return refused("the attempt's id is there already");
-        }
-        delivery.settle(&attempt);
-        if attempt.deactivates_endpoint {
-            self.deactivate(&attempt)?;
-        }
-        self.attempts.insert(attempt.id, attempt);
-        Ok(Recorded::Done)
-    }
-
-    fn deactivate(&mut self, attempt: &AttemptRecord) -> Result<()> {
-        let Some(endpoint) = self.endpoint_mut(attempt.tenant, attempt.endpoint) else {
-            return Ok(());
-        };
-        if std::mem::replace(&mut endpoint.is_active, false) {
-            endpoint.updated_at = attempt.settled_at;
-            let by = By { actor: Actor::Service, address: None, at: attempt.settled_at };
-            let subject = format!("endpoint:{}", attempt.endpoint);
-            self.audit(attempt.tenant, &by, Action::EndpointDeactivated, subject)?;
-        }
-        Ok(())
-    }
-
-    fn listed(&self, attempt: &AttemptRecord) -> Result<Attempt> {
-        let Some(event) = self.events.get(&attempt.event) else {
-            return refused("an attempt has lost its event");
-        };
-        Ok(Attempt {
+    fn listed(&self, attempt: &AttemptRecord) -> Option<Attempt> {
+        let event = self.events.get(&attempt.event)?;
+        Some(Attempt {
             id: attempt.id,
             event: attempt.event,
             event_type: event.event_type.clone(),
@@ -660,35 +479,16 @@ impl State {
             attempt_number: attempt.attempt_number,
             trigger: attempt.trigger,
             sent_at: attempt.sent_at,
-            duration: attempt.duration,
+            // As fine as the other stores keep it.
+            duration: Duration::from_micros(
+                u64::try_from(attempt.duration.as_micros()).unwrap_or(u64::MAX),
+            ),
             payload: event.payload.clone(),
             signature: attempt.signature.clone(),
             peer_address: attempt.peer_address.clone(),
             response: attempt.response.clone(),
             next_retry: attempt.next.retry_at(),
         })
-    }
-}
-
-impl KeptDelivery {
-    fn free(&mut self) {
-        self.status = Status::Pending;
-        self.lease = None;
-    }
-
-    fn settle(&mut self, attempt: &AttemptRecord) {
-        self.lease = None;
-        self.attempts_made = attempt.attempt_number;
-        self.finished_at = Some(attempt.settled_at.max(attempt.sent_at));
-        match attempt.next {
-            Next::Delivered => self.status = Status::Delivered,
-            Next::Failed => self.status = Status::Failed,
-            Next::Retry(due_at) => {
-                self.status = Status::Pending;
-                self.due_at = due_at;
-                self.finished_at = None;
-            }
-        }
     }
 }
 
@@ -712,9 +512,4 @@ fn in_turn(orders: impl Iterator<Item = Ordering>) -> Ordering {
 /// None comes last; reversed, first.
 fn none_last<T: Ord>(a: Option<T>, b: Option<T>) -> Ordering {
     (a.is_none(), a).cmp(&(b.is_none(), b))
-}
-
-fn repeats<T: Ord>(items: impl Iterator<Item = T>) -> bool {
-    let mut seen = std::collections::BTreeSet::new();
-    !items.map(|item| seen.insert(item)).all(|is_new| is_new)
 }

@@ -10,7 +10,7 @@ use crate::{Result, StoreError};
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// More than there are statements, so that none is prepared twice.
-const STATEMENTS_MAX: usize = 128;
+pub(super) const STATEMENTS_MAX: usize = 128;
 
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

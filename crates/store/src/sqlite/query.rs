@@ -11,7 +11,7 @@ use crate::{Result, StoreError};
 /// The text of the statement in `sql/`.
 macro_rules! sql {
     ($name:literal) => {
-        include_str!(concat!("sql/", $name, ".sql"))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/sqlite/sql/", $name, ".sql"))
     };
 }
 pub(super) use sql;

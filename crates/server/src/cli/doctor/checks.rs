@@ -191,7 +191,7 @@ async fn database(
 }
 
 async fn master_key(data_dir: &Path, store: &dyn Store, clock: Arc<dyn Clock>) -> Finding {
-    let from_environment = std::env::var(KEY_VARIABLE).ok();
+    let from_environment = std::env::var(KEY_VARIABLE).ok().filter(|key| !key.is_empty());
     match Vault::open(data_dir, from_environment, store, false, clock).await {
         Ok(_) => Well("it is the one that the database was encrypted with".to_owned()),
         Err(error) => Bad(error.to_string()),

@@ -1,14 +1,10 @@
 -- One seek into the index of pending deliveries for each endpoint, however long its backlog.
-SELECT tenant_id, id, due_at
-FROM (
-    SELECT endpoint.tenant_id, endpoint.id, (
-        SELECT due_at FROM delivery
-        WHERE endpoint_id = endpoint.id AND status = 0
-        ORDER BY due_at
-        LIMIT 1
-    ) AS due_at
-    FROM endpoint
-    WHERE deleted_at IS NULL
-    ORDER BY endpoint.id
+SELECT endpoint.tenant_id, endpoint.id, delivery.due_at
+FROM endpoint CROSS JOIN delivery ON delivery.id = (
+    SELECT id FROM delivery
+    WHERE endpoint_id = endpoint.id AND status = 0
+    ORDER BY due_at
+    LIMIT 1
 )
-WHERE due_at IS NOT NULL
+WHERE deleted_at IS NULL
+ORDER BY endpoint.id
