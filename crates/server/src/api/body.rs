@@ -4,7 +4,9 @@
 //! sends is read and dropped before the answer goes out, within bounds.
 
 use std::{
+    pin::Pin,
     sync::{Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -15,9 +17,13 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
 };
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 
 use super::error::ApiError;
 use crate::clock::Clock;
+
+/// How long a body may take to arrive, so that nobody holds a connection for nothing.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How much of a refused body is read and dropped, in bytes.
 const DRAIN_MAX: u64 = 32 * 1024 * 1024;
@@ -43,8 +49,9 @@ impl RequestBody {
         &mut self,
         headers: &HeaderMap,
         limit: usize,
+        clock: &dyn Clock,
     ) -> Result<Bytes, ApiError> {
-        let bytes = self.read(headers, limit).await?;
+        let bytes = self.read(headers, limit, clock).await?;
         if bytes.is_empty() {
             return Ok(Bytes::from_static(b"{}"));
         }
@@ -56,17 +63,29 @@ impl RequestBody {
         }
     }
 
-    async fn read(&mut self, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
+    async fn read(
+        &mut self,
+        headers: &HeaderMap,
+        limit: usize,
+        clock: &dyn Clock,
+    ) -> Result<Bytes, ApiError> {
         if declared_length(headers).is_some_and(|length| length > limit as u64) {
             return Err(ApiError::BodyTooLarge(limit));
         }
         let Some(body) = self.slot() else { return Ok(Bytes::new()) };
+        let mut patience = None;
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                ApiError::BadRequest(format!("The request body could not be read: {error}.").into())
-            })?;
+        loop {
+            let frame = match next_frame(body, clock, &mut patience).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    // More of it would come too late, or never.
+                    *self.slot() = None;
+                    return Err(error);
+                }
+            };
             // Trailers mean nothing here.
             let Ok(data) = frame.into_data() else { continue };
             if first.len() + rest.len() + data.len() > limit {
@@ -80,13 +99,7 @@ impl RequestBody {
             }
         }
         *self.slot() = None;
-        if rest.is_empty() {
-            return Ok(first);
-        }
-        let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-        whole.extend_from_slice(&first);
-        whole.extend_from_slice(&rest);
-        Ok(whole.freeze())
+        Ok(joined(first, rest))
     }
 
     fn slot(&mut self) -> &mut Option<Body> {
@@ -116,6 +129,38 @@ impl RequestBody {
     }
 }
 
+/// The next piece of a body. The time that all of it may take begins with the first piece that has to be waited for, so
+/// that a body which is there already starts no timer.
+async fn next_frame(
+    body: &mut Body,
+    clock: &dyn Clock,
+    patience: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+) -> Result<Option<Frame<Bytes>>, ApiError> {
+    let unreadable = |error| {
+        ApiError::BadRequest(format!("The request body could not be read: {error}.").into())
+    };
+    let mut frame = body.frame();
+    if let Poll::Ready(frame) = futures_util::poll!(&mut frame) {
+        return frame.transpose().map_err(unreadable);
+    }
+    let patience = patience.get_or_insert_with(|| clock.sleep(BODY_TIME_MAX));
+    tokio::select! {
+        frame = frame => frame.transpose().map_err(unreadable),
+        () = patience => Err(ApiError::BodyTooSlow),
+    }
+}
+
+/// Both parts of a body as one.
+fn joined(first: Bytes, rest: BytesMut) -> Bytes {
+    if rest.is_empty() {
+        return first;
+    }
+    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&rest);
+    whole.freeze()
+}
+
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -129,7 +174,8 @@ fn is_json(content_type: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::stream;
+    use crate::clock::SystemClock;
+    use futures_util::{StreamExt, stream};
 
     fn chunks(parts: &[&'static str]) -> RequestBody {
         let parts: Vec<std::io::Result<&str>> = parts.iter().map(|part| Ok(*part)).collect();
@@ -142,7 +188,7 @@ mod tests {
         limit: usize,
     ) -> Result<Bytes, ApiError> {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
-        chunks(parts).read_json(&headers, limit).await
+        chunks(parts).read_json(&headers, limit, &SystemClock::new()).await
     }
 
     #[tokio::test]
@@ -162,9 +208,21 @@ mod tests {
     async fn a_declared_length_beyond_the_limit_is_refused_unread() {
         let headers = HeaderMap::from_iter([(CONTENT_LENGTH, "8".parse().unwrap())]);
         let mut body = chunks(&["12345678"]);
-        assert_eq!(body.read_json(&headers, 7).await, Err(ApiError::BodyTooLarge(7)));
+        assert_eq!(
+            body.read_json(&headers, 7, &SystemClock::new()).await,
+            Err(ApiError::BodyTooLarge(7))
+        );
         assert!(body.slot().is_some());
-        body.drain(&headers, &crate::clock::SystemClock::new()).await;
+        body.drain(&headers, &SystemClock::new()).await;
+        assert!(body.slot().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_comes_is_not_waited_for() {
+        let begun = stream::iter([Ok::<_, std::io::Error>("{")]);
+        let mut body = RequestBody::new(Body::from_stream(begun.chain(stream::pending())));
+        let clock = SystemClock::new();
+        assert_eq!(body.read_json(&HeaderMap::new(), 7, &clock).await, Err(ApiError::BodyTooSlow));
         assert!(body.slot().is_none());
     }
 }

@@ -28,6 +28,7 @@ use super::{
     origin,
     page::Query,
 };
+use crate::app::App;
 
 /// What answers for a path, once the request is through the door.
 pub type Serve = for<'call> fn(&'call mut Call) -> BoxFuture<'call, Answer>;
@@ -125,7 +126,8 @@ impl Call {
 
     /// Reads the body, which must be JSON; none at all is an empty object.
     pub async fn read_body(&mut self) -> Result<Bytes, ApiError> {
-        self.body.read_json(&self.headers, self.api.app.options.body_limit).await
+        let App { clock, options, .. } = &*self.api.app;
+        self.body.read_json(&self.headers, options.body_limit, &**clock).await
     }
 }
 

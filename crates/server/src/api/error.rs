@@ -46,6 +46,8 @@ pub enum ApiError {
     Invalid(FieldErrors),
     /// The body is larger than that many bytes.
     BodyTooLarge(usize),
+    /// The body did not arrive in time.
+    BodyTooSlow,
     /// The idempotency key was used with another body.
     KeyReused,
     /// The store can't be written or read now; the text is for the log.
@@ -82,6 +84,7 @@ impl ApiError {
             Self::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::BadRequest(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -111,6 +114,7 @@ impl ApiError {
             Self::BodyTooLarge(limit) => {
                 format!("Request body is larger than {limit} bytes.").into()
             }
+            Self::BodyTooSlow => "The request body did not arrive in time.".into(),
             Self::KeyReused => "This Idempotency-Key was used with a different request.".into(),
             Self::Unavailable(_) => {
                 "The service can't store events right now. Try again later.".into()

@@ -135,6 +135,14 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_a_500_that_says_nothing_of_it() {
+        let response = internal_error(Box::new("a secret detail".to_owned()));
+        assert_eq!(response.status(), http::StatusCode::INTERNAL_SERVER_ERROR);
+        let Some(Fault(text)) = response.extensions().get() else { panic!("nothing for the log") };
+        assert_eq!(text, "panic: a secret detail");
+    }
+
+    #[test]
     fn no_two_routes_share_a_path() {
         let mut paths: Vec<_> = ROUTES.into_iter().flatten().map(|route| route.path).collect();
         paths.sort_unstable();
