@@ -1,7 +1,7 @@
 //! The door that every request goes through, and the order in which it is checked (`rest-conventions.md`): the path, what
 //! the client accepts, its credential, its role, the method; then the resource looks things up and reads the body.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     RequestPartsExt,
@@ -28,7 +28,7 @@ use super::{
     origin,
     page::Query,
 };
-use crate::app::App;
+use crate::{app::App, directory::TenantView};
 
 /// What answers for a path, once the request is through the door.
 pub type Serve = for<'call> fn(&'call mut Call) -> BoxFuture<'call, Answer>;
@@ -74,8 +74,6 @@ pub struct Call {
     pub(super) api: Api,
     /// The method; HEAD is served as GET.
     pub method: Method,
-    /// When the request came.
-    pub now: Timestamp,
     uri: Uri,
     headers: HeaderMap,
     params: Vec<(String, String)>,
@@ -88,6 +86,17 @@ impl Call {
     /// Who asks. A path that is open to everyone has no credential to ask for.
     pub fn credential(&self) -> Result<&Credential, ApiError> {
         self.credential.as_ref().ok_or(ApiError::NotAuthenticated)
+    }
+
+    /// The credential's tenant as it is now: while a body came, an endpoint or an event type may have come or gone.
+    pub fn tenant(&self) -> Result<Arc<TenantView>, ApiError> {
+        let id = self.credential()?.tenant.id;
+        self.api.app.directory.snapshot().tenant(id).cloned().ok_or(ApiError::NotFound)
+    }
+
+    /// The time. It is asked for where something is done: the body may have come long after the head.
+    pub fn now(&self) -> Timestamp {
+        self.api.app.clock.now()
     }
 
     /// The request's headers.
@@ -121,7 +130,7 @@ impl Call {
         let trusted = &self.api.app.options.trusted_proxies;
         let address =
             self.peer.map(|peer| origin::client_address(peer.ip(), &self.headers, trusted));
-        Ok(By { actor: self.credential()?.actor, address, at: self.now })
+        Ok(By { actor: self.credential()?.actor, address, at: self.now() })
     }
 
     /// Reads the body, which must be JSON; none at all is an empty object.
@@ -145,7 +154,6 @@ pub async fn enter(
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
     let is_head = parts.method == Method::HEAD;
     let mut call = Call {
-        now: api.app.clock.now(),
         api,
         method: parts.method,
         uri: parts.uri,
@@ -177,7 +185,7 @@ async fn pass(call: &mut Call, route: &Route) -> Answer {
     }
     if route.access.needs_credential() {
         let credential =
-            call.api.app.credentials.check(&call.api.app, &call.headers, call.now).await?;
+            call.api.app.credentials.check(&call.api.app, &call.headers, call.now()).await?;
         if !route.access.allows(credential.role, &call.method) {
             return Err(ApiError::PermissionDenied);
         }

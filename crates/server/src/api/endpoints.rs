@@ -131,7 +131,7 @@ fn ordering_field(name: &str) -> Option<EndpointField> {
 
 async fn create(call: &mut Call) -> Answer {
     let body = call.read_body().await?;
-    let (tenant, by) = (call.credential()?.tenant.clone(), call.by()?);
+    let (tenant, by) = (call.tenant()?, call.by()?);
     let written = Written::read(&body, &tenant, &[], &call.api.app.egress, true)?;
     // `read` has refused a body without the required fields.
     let (Some(target), Some(event_types)) = (written.target, written.event_types) else {
@@ -161,7 +161,7 @@ async fn one(call: &mut Call) -> Answer {
 
 async fn update(call: &mut Call, endpoint: Endpoint) -> Answer {
     let body = call.read_body().await?;
-    let (tenant, by) = (call.credential()?.tenant.clone(), call.by()?);
+    let (tenant, by) = (call.tenant()?, call.by()?);
     let is_whole = call.method == Method::PUT;
     let enabled = &endpoint.subscriptions;
     let written = Written::read(&body, &tenant, enabled, &call.api.app.egress, is_whole)?;

@@ -1,5 +1,5 @@
-//! Publishing an event (row 15): the hot path. The body is read once, `data` is never taken apart, and the directory's
-//! snapshot of the tenant came with the credential.
+//! Publishing an event (row 15): the hot path. The body is read once, `data` is never taken apart, and the fan-out
+//! reads the directory as it is once the body is there.
 
 use std::borrow::Cow;
 
@@ -40,9 +40,9 @@ const KEY_LENGTH_MAX: usize = 255;
 
 async fn publish(call: &mut Call) -> Answer {
     let body = call.read_body().await?;
-    let tenant = &call.credential()?.tenant;
+    let tenant = call.tenant()?;
     let mut form = Form::parse(&body, ["type", "data", "created"])?;
-    let event_type = form.required("type", |value| known_type(value, tenant));
+    let event_type = form.required("type", |value| known_type(value, &tenant));
     let data = form.required("data", data);
     let created = form.optional("created", created);
     form.finish()?;
@@ -50,16 +50,17 @@ async fn publish(call: &mut Call) -> Answer {
     let (Some(event_type), Some(data)) = (event_type, data) else {
         return Err(ApiError::Internal("a required field got lost".into()));
     };
+    let now = call.now();
     let idempotency = match idempotency_key(call.headers())? {
         Some(key) => Some(IdempotencyKey {
             key: key.to_owned(),
             request_hash: sha256(&body),
-            not_before: call.now.minus(call.api.app.options.idempotency_window),
+            not_before: now.minus(call.api.app.options.idempotency_window),
         }),
         None => None,
     };
     let event = NewEvent { event_type, created, data, idempotency };
-    match call.api.app.publisher.publish(tenant, event, call.now).await? {
+    match call.api.app.publisher.publish(&tenant, event, now).await? {
         Acceptance::Accepted(accepted) => {
             Ok(answer::raw_json(StatusCode::CREATED, shown(&accepted)))
         }

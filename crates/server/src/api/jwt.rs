@@ -149,7 +149,7 @@ async fn verify_token(call: &mut Call) -> Answer {
     let token = form.required("token", |value| input::text(value, rule));
     form.finish()?;
     let token = token.unwrap_or_default();
-    verify(&call.api.app, &token, call.now).await?;
+    verify(&call.api.app, &token, call.now()).await?;
     Ok(answer::raw_json(StatusCode::OK, "{}"))
 }
 
