@@ -117,7 +117,8 @@ fn cargo(arguments: &[&str]) -> anyhow::Result<Done> {
     check(&mut cargo_command(arguments))
 }
 
-fn cargo_command(arguments: &[&str]) -> Command {
+/// A cargo command.
+pub fn cargo_command(arguments: &[&str]) -> Command {
     // Cargo tells those that it runs where it is.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     command.args(arguments);

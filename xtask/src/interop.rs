@@ -1,5 +1,5 @@
 //! The interoperability tests: other people's libraries verify what the release binary sends. They are Python, in an
-//! environment of their own that is kept in the cache.
+//! environment of their own that is kept in the cache; so is what the Node receiver of the documentation needs.
 
 use std::{
     env,
@@ -10,12 +10,38 @@ use std::{
 use anyhow::Context;
 
 use crate::{
-    ci::{Done, check},
+    ci::{Done, cargo_command, check},
     tools::{Cache, works},
 };
 
-/// Makes the environment, or makes it anew when what it should hold has changed.
+/// Makes both environments, or makes them anew when what they should hold has changed.
 pub fn prepare(cache: &Cache) -> anyhow::Result<()> {
+    prepare_python(cache)?;
+    prepare_node(cache)
+}
+
+/// Node looks for packages beside the file that imports them, so that the receiver is copied to where they are.
+fn prepare_node(cache: &Cache) -> anyhow::Result<()> {
+    let environment = node_environment(cache);
+    std::fs::create_dir_all(&environment)?;
+    let copy = |from: PathBuf, name: &str| {
+        std::fs::copy(&from, environment.join(name))
+            .with_context(|| format!("{} can't be copied", from.display()))
+    };
+    copy(checkout().join("docs/receivers/receiver.mjs"), "receiver.mjs")?;
+    let wanted = std::fs::read(folder().join("package-lock.json"))?;
+    let stamp = environment.join("installed-lock.json");
+    if std::fs::read(&stamp).is_ok_and(|held| held == wanted) {
+        return Ok(());
+    }
+    copy(folder().join("package.json"), "package.json")?;
+    copy(folder().join("package-lock.json"), "package-lock.json")?;
+    let mut npm = Command::new("npm");
+    check(npm.args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&environment))?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("{} can't be written", stamp.display()))
+}
+
+fn prepare_python(cache: &Cache) -> anyhow::Result<()> {
     let environment = environment(cache);
     let wanted = std::fs::read(folder().join("requirements.txt"))?;
     let stamp = environment.join("requirements.txt");
@@ -36,8 +62,24 @@ pub fn prepare(cache: &Cache) -> anyhow::Result<()> {
 pub fn run(cache: &Cache) -> anyhow::Result<Done> {
     prepare(cache)?;
     let mut python = Command::new(environment(cache).join("bin/python"));
-    python.args(["-B", "-m", "unittest", "--verbose", "test_interop"]).current_dir(folder());
-    check(python.env("POSTRIDER_BINARY", release_binary()))
+    python.args(["-B", "-m", "unittest", "--verbose", "test_interop", "test_receivers"]);
+    python.env("POSTRIDER_BINARY", built("release/postrider"));
+    python.env("POSTRIDER_RUST_RECEIVER", built("debug/examples/receiver"));
+    python.env("POSTRIDER_NODE_DIR", node_environment(cache));
+    // The example is built with the tests; alone, this step builds it itself.
+    check(&mut cargo_command(&[
+        "build",
+        "--package",
+        "postrider",
+        "--example",
+        "receiver",
+        "--locked",
+    ]))?;
+    check(python.current_dir(folder()))
+}
+
+fn node_environment(cache: &Cache) -> PathBuf {
+    cache.join("interop-node")
 }
 
 fn environment(cache: &Cache) -> PathBuf {
@@ -53,7 +95,8 @@ fn folder() -> PathBuf {
     checkout().join("tests/interop")
 }
 
-fn release_binary() -> PathBuf {
+/// A file that cargo built.
+fn built(name: &str) -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-    checkout().join(target).join("release/postrider")
+    checkout().join(target).join(name)
 }

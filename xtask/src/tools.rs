@@ -49,6 +49,9 @@ pub fn install(cache: &Cache) -> anyhow::Result<Done> {
     if !works("python3", &["-c", "import venv, ensurepip"]) {
         packages.push("python3-venv");
     }
+    if !works("node", &["--version"]) || !works("npm", &["--version"]) {
+        packages.extend(["nodejs", "npm"]);
+    }
     install_packages(&packages)?;
     interop::prepare(cache)?;
     cargo_deny(cache)?;

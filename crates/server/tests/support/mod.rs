@@ -124,7 +124,7 @@ async fn spawn(data_dir: &Path, args: &[String]) -> (Child, String) {
     command
         .arg(data_dir)
         .args(args)
-        .env("RUST_LOG", "warn")
+        .env("RUST_LOG", "error")
         .stdout(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn().unwrap();
