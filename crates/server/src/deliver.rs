@@ -206,8 +206,14 @@ fn is_same_place(one: &EndpointView, other: &EndpointView) -> bool {
 /// What became of a delivery in a worker's hands.
 enum Tried {
     Attempted(Attempted),
+    Not(Reason),
+}
+
+/// Why a delivery was not tried.
+#[derive(Clone, Copy)]
+enum Reason {
     /// Its endpoint was deactivated, or a drain held it up: it is still owed, and no try was used up.
-    Untried,
+    Postponed,
     /// Its endpoint was deleted.
     Gone,
 }
@@ -282,9 +288,9 @@ impl Worker {
     async fn deliver(&mut self, job: Job) {
         match self.attempt(&job).await {
             Tried::Attempted(attempted) => self.settle(job, attempted).await,
-            Tried::Untried => self.give_back(job).await,
+            Tried::Not(Reason::Postponed) => self.give_back(job),
             // What is owed to a deleted endpoint is purged with it.
-            Tried::Gone => {}
+            Tried::Not(Reason::Gone) => {}
         }
     }
 
@@ -297,7 +303,7 @@ impl Worker {
         loop {
             let view = match self.view_of(job) {
                 Ok(view) => view,
-                Err(tried) => return tried,
+                Err(reason) => return Tried::Not(reason),
             };
             let is_reused = match self.connect(&view).await {
                 Ok(is_reused) => is_reused,
@@ -313,8 +319,8 @@ impl Worker {
             };
             let sent = match self.sign_and_send(job, begun).await {
                 Ok(sent) => sent,
-                Err(Postponed::Ended(tried)) => return tried,
-                Err(Postponed::Reconnect) => continue,
+                Err(Unsigned::Not(reason)) => return Tried::Not(reason),
+                Err(Unsigned::Reconnect) => continue,
             };
             if sent.may_be_repeated && is_reused && may_repeat {
                 may_repeat = false;
@@ -329,15 +335,15 @@ impl Worker {
     }
 
     /// The endpoint as it is now, if it is to be delivered to.
-    fn view_of(&self, job: &Job) -> Result<Arc<EndpointView>, Tried> {
+    fn view_of(&self, job: &Job) -> Result<Arc<EndpointView>, Reason> {
         match self
             .deliverer
             .directory
             .snapshot()
             .endpoint(job.delivery.tenant, job.delivery.endpoint)
         {
-            None => Err(Tried::Gone),
-            Some(view) if !view.is_active => Err(Tried::Untried),
+            None => Err(Reason::Gone),
+            Some(view) if !view.is_active => Err(Reason::Postponed),
             Some(view) => Ok(view.clone()),
         }
     }
@@ -363,13 +369,13 @@ impl Worker {
     }
 
     /// Signs inside the gate, with what the directory says there, and sends.
-    async fn sign_and_send(&mut self, job: &Job, begun: Duration) -> Result<Sent, Postponed> {
+    async fn sign_and_send(&mut self, job: &Job, begun: Duration) -> Result<Sent, Unsigned> {
         let pass = self.employment.lane.gate.enter().await;
-        let view = self.view_of(job).map_err(Postponed::Ended)?;
+        let view = self.view_of(job).map_err(Unsigned::Not)?;
         let left = self.deliverer.request_timeout.saturating_sub(self.since(begun));
         let Some(held) = self.held.as_mut().filter(|held| held.suits(&view)) else {
             // The target was changed while the connection was made.
-            return Err(Postponed::Reconnect);
+            return Err(Unsigned::Reconnect);
         };
         let sent_at = self.deliverer.clock.now();
         let signed =
@@ -380,7 +386,7 @@ impl Worker {
                 Ok(answer) => (Outcome::Answered(answer), false),
                 Err(Unsent::GaveUp) => {
                     self.held = None;
-                    return Err(Postponed::Ended(Tried::Untried));
+                    return Err(Unsigned::Not(Reason::Postponed));
                 }
                 Err(Unsent::Failed { failure, written }) => {
                     self.held = None;
@@ -467,7 +473,7 @@ impl Worker {
     }
 
     /// Gives a delivery back to the store, and with it all others of a lane that can't be worked on.
-    async fn give_back(&mut self, job: Job) {
+    fn give_back(&self, job: Job) {
         let lane = &self.employment.lane;
         let mut deliveries = vec![job.delivery.id];
         deliveries.extend(lane.clear().iter().map(|job| job.delivery.id));
@@ -486,8 +492,9 @@ struct Sent {
 }
 
 /// Why nothing was sent.
-enum Postponed {
-    Ended(Tried),
+enum Unsigned {
+    Not(Reason),
+    /// The target was changed while the connection was made.
     Reconnect,
 }
 

@@ -273,7 +273,9 @@ struct HttpConnection {
 }
 
 /// Hyper's half that does the IO; gone once it has ended.
-struct Driver(Option<Pin<Box<http1::Connection<TokioIo<Wire>, Full<Bytes>>>>>);
+struct Driver(Option<Pin<Box<Http1>>>);
+
+type Http1 = http1::Connection<TokioIo<Wire>, Full<Bytes>>;
 
 impl Driver {
     /// Moves bytes. Its own errors are told by the response's future too, so that they are dropped here.

@@ -64,6 +64,9 @@ impl Upkeep {
                 }
             };
             if is_changed || self.directory.is_stale() {
+                // Before, so that a revoked token does not count for as long as a refresh takes; after, because what was
+                // checked meanwhile was checked against the old directory.
+                (self.on_change)();
                 if let Err(error) = self.directory.refresh_all(&*self.store, &self.vault).await {
                     tracing::error!("the directory could not be refreshed, and will be: {error}");
                 }

@@ -40,19 +40,34 @@ const TOKEN_LENGTH_MAX: usize = 16_384;
 #[derive(Debug, Deserialize)]
 struct Claims {
     user_id: i64,
-    token_type: String,
+    #[serde(default, deserialize_with = "present")]
+    token_type: Option<String>,
     // Only its presence counts.
-    #[serde(rename = "jti")]
-    _jti: Jti,
-    iat: f64,
+    #[serde(default, deserialize_with = "present")]
+    jti: Option<Jti>,
+    #[serde(default, deserialize_with = "present")]
+    iat: Option<f64>,
     exp: f64,
     #[serde(default, deserialize_with = "present")]
     nbf: Option<f64>,
 }
 
 /// A claim that may be missing, but not null.
-fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
-    f64::deserialize(from).map(Some)
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+impl Claims {
+    /// When the token counts.
+    fn validity(&self) -> Validity {
+        let begins = [self.iat, self.nbf].into_iter().flatten().fold(f64::NEG_INFINITY, f64::max);
+        Validity { from: begins - SKEW_SECONDS, until: self.exp + SKEW_SECONDS }
+    }
+
+    /// Whether the token may be used as a credential: every claim that the contract requires is there.
+    fn is_access(&self) -> bool {
+        self.token_type.as_deref() == Some("access") && self.jti.is_some() && self.iat.is_some()
+    }
 }
 
 /// A string or a number.
@@ -94,17 +109,13 @@ pub fn looks_like_one(token: &str) -> bool {
     token.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
-/// Whom a JWT stands for, when it holds.
+/// Whom a JWT stands for, when it holds as a credential.
 pub async fn verify(app: &App, token: &str, now: Timestamp) -> Result<Identity, ApiError> {
-    let claims = claims_of(token).ok_or(ApiError::TokenNotValid)?;
-    let user = UserId::new(claims.user_id);
-    let user = app.store.user(user).await?.filter(|user| user.is_active);
-    let user = user.ok_or(ApiError::TokenNotValid)?;
-    let snapshot = app.directory.snapshot();
-    let tenant = snapshot.tenant(user.tenant).ok_or(ApiError::TokenNotValid)?;
-    let validity = verified(token, tenant.jwt_secret.as_bytes(), &user);
-    let validity =
-        validity.filter(|validity| validity.holds(now)).ok_or(ApiError::TokenNotValid)?;
+    let (user, claims) = signed_by_user(app, token).await?;
+    let validity = claims.validity();
+    if !user.is_active || !claims.is_access() || !validity.holds(now) {
+        return Err(ApiError::TokenNotValid);
+    }
     Ok(Identity {
         role: user.role,
         tenant: user.tenant,
@@ -114,14 +125,25 @@ pub async fn verify(app: &App, token: &str, now: Timestamp) -> Result<Identity, 
     })
 }
 
+/// The user that a token names and the claims that it holds, if the secret of that user's tenant has signed it.
+async fn signed_by_user(app: &App, token: &str) -> Result<(User, Claims), ApiError> {
+    let named = claims_of(token).ok_or(ApiError::TokenNotValid)?.user_id;
+    let user = app.store.user(UserId::new(named)).await?.ok_or(ApiError::TokenNotValid)?;
+    let snapshot = app.directory.snapshot();
+    let tenant = snapshot.tenant(user.tenant).ok_or(ApiError::TokenNotValid)?;
+    let claims =
+        signed_claims(token, tenant.jwt_secret.as_bytes()).ok_or(ApiError::TokenNotValid)?;
+    Ok((user, claims))
+}
+
 /// The claims of a token, before anything of it is believed.
 fn claims_of(token: &str) -> Option<Claims> {
     jsonwebtoken::dangerous::insecure_decode_claims(token).ok()
 }
 
-/// When a token counts, if the secret has signed it for that user. Only the signature is the library's business: for the
-/// times it would ask the machine's clock, and it has opinions on claims that are ignored here.
-fn verified(token: &str, secret: &[u8], user: &User) -> Option<Validity> {
+/// The claims of a token, if the secret has signed it. Only the signature is the library's business: for the times it
+/// would ask the machine's clock, and it has opinions on claims that are ignored here.
+fn signed_claims(token: &str, secret: &[u8]) -> Option<Claims> {
     let header = jsonwebtoken::decode_header(token).ok()?;
     // A token that names extensions which must be understood is not one that we understand (RFC 7515, section 4.1.11).
     if header.alg != Algorithm::HS256 || header.crit.is_some() {
@@ -131,17 +153,11 @@ fn verified(token: &str, secret: &[u8], user: &User) -> Option<Validity> {
     let key = DecodingKey::from_secret(secret);
     let signed =
         jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, Algorithm::HS256);
-    if !signed.ok()? {
-        return None;
-    }
-    let claims = claims_of(token)?;
-    let is_access = claims.token_type == "access" && claims.user_id == user.id.get();
-    is_access.then(|| Validity {
-        from: claims.iat.max(claims.nbf.unwrap_or(claims.iat)) - SKEW_SECONDS,
-        until: claims.exp + SKEW_SECONDS,
-    })
+    if signed.ok()? { claims_of(token) } else { None }
 }
 
+/// Row 14 asks for signature and times alone: a token of another type, or of a disabled user, is still one that we
+/// signed and that has not expired.
 async fn verify_token(call: &mut Call) -> Answer {
     let body = call.read_body().await?;
     let mut form = Form::parse(&body, ["token"])?;
@@ -149,7 +165,10 @@ async fn verify_token(call: &mut Call) -> Answer {
     let token = form.required("token", |value| input::text(value, rule));
     form.finish()?;
     let token = token.unwrap_or_default();
-    verify(&call.api.app, &token, call.now()).await?;
+    let (_, claims) = signed_by_user(&call.api.app, &token).await?;
+    if !claims.validity().holds(call.now()) {
+        return Err(ApiError::TokenNotValid);
+    }
     Ok(answer::raw_json(StatusCode::OK, "{}"))
 }
 
@@ -158,22 +177,15 @@ mod tests {
     use super::*;
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use jsonwebtoken::{EncodingKey, Header};
-    use postrider_kernel::{Role, TenantId};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-    fn user() -> User {
-        User {
-            id: UserId::new(7),
-            tenant: TenantId::new(1),
-            name: "jane".into(),
-            role: Role::Admin,
-            password_hash: String::new(),
-            is_active: true,
-            created_at: Timestamp::from_micros(0),
-        }
+    /// When a token of user 7 counts as a credential.
+    fn access(token: &str, secret: &[u8]) -> Option<Validity> {
+        let claims = signed_claims(token, secret)?;
+        (claims.is_access() && claims.user_id == 7).then(|| claims.validity())
     }
 
     fn signed(header: &str, claims: &str) -> String {
@@ -198,7 +210,7 @@ mod tests {
             text = format!("{},\"{name}\":{value}}}", &text[..text.len() - 1]);
         }
         let token = signed(r#"{"alg":"HS256","typ":"JWT"}"#, &text);
-        verified(&token, SECRET, &user())
+        access(&token, SECRET)
     }
 
     #[test]
@@ -240,15 +252,28 @@ mod tests {
     }
 
     #[test]
+    fn row_14_asks_for_signature_and_times_alone() {
+        for looser in
+            [r#"{"user_id":7,"exp":2000}"#, r#"{"user_id":7,"token_type":"refresh","exp":2000}"#]
+        {
+            let token = signed(r#"{"alg":"HS256"}"#, looser);
+            assert_eq!(access(&token, SECRET), None, "it is no credential");
+            let validity = signed_claims(&token, SECRET).unwrap().validity();
+            assert!(validity.holds(Timestamp::from_micros(2_030_000_000 - 1)));
+            assert!(!validity.holds(Timestamp::from_micros(2_031_000_000)));
+        }
+    }
+
+    #[test]
     fn a_claim_twice_makes_the_token_invalid() {
         let text = good().to_string().replace("\"iat\":1000", "\"iat\":1000,\"iat\":1000");
-        assert_eq!(verified(&signed(r#"{"alg":"HS256"}"#, &text), SECRET, &user()), None);
+        assert_eq!(access(&signed(r#"{"alg":"HS256"}"#, &text), SECRET), None);
     }
 
     #[test]
     fn no_other_algorithm_passes() {
         let claims = good().to_string();
-        let holds = |token: &str| verified(token, SECRET, &user()).is_some();
+        let holds = |token: &str| access(token, SECRET).is_some();
         assert!(holds(&signed(r#"{"alg":"HS256"}"#, &claims)));
         for header in [
             r#"{"alg":"none"}"#,
@@ -272,7 +297,7 @@ mod tests {
         assert!(!holds(&format!("{message}.{signature}=")), "padding");
         let other = if signature.starts_with('A') { "B" } else { "A" };
         assert!(!holds(&format!("{message}.{other}{}", &signature[1..])), "another signature");
-        assert!(verified(&token, b"another secret of at least 32 bytes", &user()).is_none());
+        assert!(access(&token, b"another secret of at least 32 bytes").is_none());
         // The same algorithm signed, but the header lies about it.
         let key = EncodingKey::from_secret(SECRET);
         for algorithm in [Algorithm::HS384, Algorithm::HS512] {
@@ -284,14 +309,14 @@ mod tests {
     proptest! {
         #[test]
         fn no_token_panics(token in ".{0,40}|[A-Za-z0-9_-]{0,20}\\.[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,20}") {
-            prop_assert!(verified(&token, SECRET, &user()).is_none());
+            prop_assert!(access(&token, SECRET).is_none());
             claims_of(&token);
         }
 
         #[test]
         fn no_claims_panic(claims in "\\PC{0,60}") {
             let token = signed(r#"{"alg":"HS256"}"#, &claims);
-            prop_assert!(verified(&token, SECRET, &user()).is_none());
+            prop_assert!(access(&token, SECRET).is_none());
         }
     }
 }
