@@ -174,11 +174,9 @@ impl Lane {
     /// Asks for room for a fresh delivery. While older ones wait in the store, half of the lane is theirs.
     pub fn reserve(self: &Arc<Self>, payload_bytes: usize) -> Option<Slot> {
         let mut state = self.state();
-        let capacity = if state.has_backlog {
-            self.bounds.lane_capacity / 2
-        } else {
-            self.bounds.lane_capacity
-        };
+        let is_shared = state.has_backlog || state.is_claiming;
+        let capacity =
+            if is_shared { self.bounds.lane_capacity / 2 } else { self.bounds.lane_capacity };
         if state.queue.len() + state.reserved >= capacity {
             return None;
         }
