@@ -125,7 +125,7 @@ impl Printer {
             write!(text, "\n  {verdict}")?;
         }
         if !self.quiet {
-            for line in pretty(event.as_ref(), &received.body).lines() {
+            for line in pretty(event.is_some(), &received.body).lines() {
                 write!(text, "\n  {line}")?;
             }
         }
@@ -133,12 +133,56 @@ impl Printer {
     }
 }
 
-/// The body for people: indented if it is JSON.
-fn pretty(event: Option<&Value>, body: &[u8]) -> String {
-    match event {
-        Some(event) => harmless(&format!("{event:#}"), "\n"),
-        None => harmless(&String::from_utf8_lossy(body), "\n"),
+/// The body for people: indented if it is JSON. Only white space is added, since keys in another order or numbers spelled
+/// anew would not be what was sent.
+fn pretty(is_json: bool, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    harmless(&if is_json { indented(&text) } else { text.into_owned() }, "\n")
+}
+
+/// Valid JSON, a member or item to a line.
+fn indented(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() * 2);
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    let line = |text: &mut String, depth: usize| {
+        text.push('\n');
+        // Deeper than anybody reads, the indent would outgrow the body.
+        text.extend(std::iter::repeat_n("  ", depth.min(40)));
+    };
+    for c in json.chars() {
+        if in_string {
+            text.push(c);
+            (in_string, escaped) = (escaped || c != '"', !escaped && c == '\\');
+            continue;
+        }
+        match c {
+            c if c.is_ascii_whitespace() => {}
+            '{' | '[' => {
+                text.push(c);
+                depth += 1;
+                line(&mut text, depth);
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                if text.trim_end().ends_with(['{', '[']) {
+                    text.truncate(text.trim_end().len());
+                } else {
+                    line(&mut text, depth);
+                }
+                text.push(c);
+            }
+            ',' => {
+                text.push(c);
+                line(&mut text, depth);
+            }
+            ':' => text.push_str(": "),
+            c => {
+                in_string = c == '"';
+                text.push(c);
+            }
+        }
     }
+    text
 }
 
 /// A stranger's text without anything that would steer a terminal.
@@ -151,5 +195,27 @@ fn parse_delay(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err("expected a number of seconds from 0 to 3600".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_indented_and_otherwise_as_it_was_sent() {
+        let sent = r#"{"b":1.0,"a":[ {},[], "x\"{,:" ],"b":1e400}"#;
+        let shown = indented(sent);
+        insta::assert_snapshot!(shown, @r#"
+        {
+          "b": 1.0,
+          "a": [
+            {},
+            [],
+            "x\"{,:"
+          ],
+          "b": 1e400
+        }
+        "#);
     }
 }
