@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::{
     clock::{Clock, entropy},
-    directory::{Directory, RefreshError},
+    directory::Directory,
     dispatch::{Note, Notes},
     ids::Ids,
     lanes::Lanes,
@@ -33,9 +33,6 @@ pub enum AdminError {
     /// What was decrypted is no signing secret.
     #[error("a stored secret is malformed: {0}")]
     Malformed(#[from] InvalidSecret),
-    /// The change is committed, but this node could not take it in yet; it will be.
-    #[error("the directory could not be refreshed: {0}")]
-    Refresh(#[from] RefreshError),
     /// The task that made the change panicked.
     #[error("the change was interrupted")]
     Interrupted,
@@ -125,11 +122,11 @@ impl Admin {
             let Some(updated) = parts.store.update_endpoint(tenant, id, change, by).await? else {
                 return Ok(None);
             };
-            parts.refresh(tenant).await?;
+            let refreshed = parts.refresh(tenant).await;
+            // Whatever became of the refresh: the store may say that it is active.
+            parts.notes.send(Note::Activated(tenant, id));
+            refreshed?;
             parts.drain(tenant, id).await;
-            if updated.is_active {
-                parts.notes.send(Note::Activated(tenant, id));
-            }
             Ok(Some(updated))
         })
         .await

@@ -5,7 +5,6 @@
 //! runs further ahead than that, so while the store can't record, nothing is sent.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,20 +13,23 @@ use std::{
 };
 
 use postrider_kernel::{
-    AttemptId, Failure, Next, Outcome, RetrySchedule, Settlement, Timestamp, attempt::Cause,
+    AttemptId, DeliveryId, Next, Outcome, RetrySchedule, Settlement, Timestamp, attempt::Cause,
     delivery, retry::Jitter,
 };
-use postrider_store::{AttemptRecord, IdKind, Lease, Recorded, Store};
-use tokio::sync::{Notify, Semaphore};
+use postrider_store::{AttemptRecord, IdKind, Lease, Recorded, Store, StoreError};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     clock::{self, Clock},
     directory::{Directory, EndpointView},
-    dispatch::{Note, Notes},
+    dispatch::{Note, Notes, Stray},
     ids::Ids,
     lanes::{Job, Lane, Refill, Turn},
-    transport::{Connection, Transport, Unsent},
+    transport::{Connection, NotConnected, Transport, Unsent},
     vault::Vault,
 };
 
@@ -36,6 +38,9 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// How long to wait before a record that failed is tried again, at first and at most.
 const RECORD_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long to wait when this machine has no more sockets.
+const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What delivering needs.
 pub struct Deliverer {
@@ -53,8 +58,8 @@ pub struct Deliverer {
     pub ids: Arc<Ids>,
     /// Tells dispatch when something is due.
     pub notes: Notes,
-    /// The instance's limit of requests in flight.
-    pub permits: Arc<Semaphore>,
+    /// The instance's limits.
+    pub permits: Permits,
     /// Under which deliveries are attempted.
     pub lease: Lease,
     /// When a failed delivery is tried again.
@@ -67,6 +72,28 @@ pub struct Deliverer {
     pub stopping: CancellationToken,
     /// Whether attempts can be written down.
     pub recording: RecordingState,
+}
+
+/// The instance's limits of requests in flight, and of connections that nobody uses.
+///
+/// A lane that has a request in flight needs a second permit for each further one, and of those there are fewer: endpoints
+/// that take many permits, and their time, leave a part of them to the first requests of everybody else.
+#[derive(Debug)]
+pub struct Permits {
+    all: Semaphore,
+    further: Semaphore,
+    idle: Arc<Semaphore>,
+}
+
+impl Permits {
+    /// Limits for so many requests in flight.
+    pub fn new(concurrency: usize) -> Self {
+        Self {
+            all: Semaphore::new(concurrency),
+            further: Semaphore::new((concurrency - concurrency / 4).max(1)),
+            idle: Arc::new(Semaphore::new(concurrency)),
+        }
+    }
 }
 
 /// Whether attempts can be written down. While they can't, nothing is sent.
@@ -114,13 +141,21 @@ impl Deliverer {
                 return;
             }
             let worker = Worker {
-                employment: Employment { lane: lane.clone(), has_left: false },
+                lane: lane.clone(),
                 deliverer: self.clone(),
                 held: None,
+                in_hand: None,
                 recording: None,
+                has_left: false,
             };
             self.workers.spawn(worker.run());
         }
+    }
+
+    /// Reports deliveries that are leased to this process, and that nobody works on.
+    pub fn strays(&self, lane: &Lane, deliveries: Vec<DeliveryId>) {
+        let to_stray = |delivery| Stray { tenant: lane.tenant, endpoint: lane.endpoint, delivery };
+        self.notes.send(Note::Strays(deliveries.into_iter().map(to_stray).collect()));
     }
 
     /// Writes an attempt down, however often that takes, and then does what follows from it.
@@ -129,7 +164,12 @@ impl Deliverer {
         let recorded = loop {
             match self.store.record(record.clone()).await {
                 Ok(recorded) => break recorded,
-                Err(error) => self.recording.failed(&error),
+                Err(error @ StoreError::Inconsistent(_)) => {
+                    // No other try mends it. The delivery stays leased to this life; the next one attempts it again.
+                    tracing::error!(delivery = %record.delivery, "an attempt can't be recorded: {error}");
+                    return;
+                }
+                Err(error @ StoreError::Unavailable(_)) => self.recording.failed(&error),
             }
             tokio::select! {
                 () = self.clock.sleep(pause) => pause = (pause * 2).min(RECORD_AGAIN.1),
@@ -163,27 +203,31 @@ impl Deliverer {
     }
 }
 
-/// Keeps a lane's count of its workers right, also when one panics.
-struct Employment {
+/// One worker of a lane, with its connection.
+struct Worker {
     lane: Arc<Lane>,
+    deliverer: Arc<Deliverer>,
+    held: Option<Held>,
+    /// The delivery that is being attempted.
+    in_hand: Option<DeliveryId>,
+    /// The record of the last attempt, on its way to disk: a task, so that what follows from it waits for nobody.
+    recording: Option<(DeliveryId, JoinHandle<()>)>,
+    /// Whether the lane has counted it out.
     has_left: bool,
 }
 
-impl Drop for Employment {
+/// Keeps the lane's count right. A worker that panicked leaves a delivery behind, and perhaps a lane without workers.
+impl Drop for Worker {
     fn drop(&mut self) {
         if !self.has_left {
             self.lane.lose_worker();
         }
+        if let Some(delivery) = self.in_hand.take() {
+            tracing::error!(%delivery, "a worker broke off; the delivery is attempted again");
+            self.deliverer.strays(&self.lane, vec![delivery]);
+            self.deliverer.attend(&self.lane, 1);
+        }
     }
-}
-
-/// One worker of a lane, with its connection.
-struct Worker {
-    employment: Employment,
-    deliverer: Arc<Deliverer>,
-    held: Option<Held>,
-    /// The record of the last attempt, on its way to disk.
-    recording: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// A connection, and what it was made for.
@@ -230,39 +274,42 @@ struct Attempted {
 impl Worker {
     async fn run(mut self) {
         let deliverer = self.deliverer.clone();
-        let lane = self.employment.lane.clone();
+        let lane = self.lane.clone();
         loop {
             if deliverer.recording.is_failing() {
                 // This worker's own record may be the one that everybody waits for.
                 self.finish_recording().await;
             }
-            tokio::select! {
+            let first = lane.first();
+            let permitted = async {
+                deliverer.recording.works().await;
+                let further = match first {
+                    Some(_) => None,
+                    None => Some(deliverer.permits.further.acquire().await),
+                };
+                (further, deliverer.permits.all.acquire().await)
+            };
+            let permits = tokio::select! {
                 biased;
                 () = deliverer.stopping.cancelled() => break,
-                () = deliverer.recording.works() => {}
-            }
-            let Ok(permit) = deliverer.permits.acquire().await else { break };
-            match lane.turn() {
+                permits = permitted => permits,
+            };
+            match lane.turn(first.is_some()) {
                 Turn::Job(job, refill) => {
-                    if refill == Refill::Claim {
-                        deliverer.notes.send(Note::Due(
-                            lane.tenant,
-                            lane.endpoint,
-                            deliverer.clock.now(),
-                        ));
-                    }
+                    self.ask_for_more(refill);
                     self.deliver(*job).await;
-                    drop(permit);
+                    drop((permits, first));
                 }
                 Turn::Empty => {
-                    drop(permit);
+                    drop((permits, first));
                     self.finish_recording().await;
+                    self.ask_for_more(lane.wants_more());
                     if !self.rest().await {
                         break;
                     }
                 }
                 Turn::Retire => {
-                    self.employment.has_left = true;
+                    self.has_left = true;
                     break;
                 }
             }
@@ -270,51 +317,74 @@ impl Worker {
         self.finish_recording().await;
     }
 
+    fn ask_for_more(&self, refill: Refill) {
+        if refill == Refill::Claim {
+            let (lane, now) = (&self.lane, self.deliverer.clock.now());
+            self.deliverer.notes.send(Note::Due(lane.tenant, lane.endpoint, now));
+        }
+    }
+
     /// Waits for a delivery; `false` when this worker is to end instead.
     async fn rest(&mut self) -> bool {
-        let lane = &self.employment.lane;
+        // Where too many connections rest already, this one is closed.
+        let place = self.deliverer.permits.idle.clone().try_acquire_owned();
+        if place.is_err() {
+            self.held = None;
+        }
         tokio::select! {
             biased;
             () = self.deliverer.stopping.cancelled() => false,
-            () = lane.wait() => true,
+            () = self.lane.wait() => true,
             () = self.deliverer.clock.sleep(IDLE) => {
                 self.held = None;
-                self.employment.has_left = lane.dismiss();
-                !self.employment.has_left
+                self.has_left = self.lane.dismiss();
+                !self.has_left
             }
         }
     }
 
     async fn deliver(&mut self, job: Job) {
+        self.in_hand = Some(job.delivery.id);
         match self.attempt(&job).await {
             Tried::Attempted(attempted) => self.settle(job, attempted).await,
             Tried::Not(Reason::Postponed) => self.give_back(job),
             // What is owed to a deleted endpoint is purged with it.
             Tried::Not(Reason::Gone) => {}
         }
+        self.in_hand = None;
     }
 
     /// Makes one try. A request that failed on a reused connection before a byte of it was written is not one: it is
     /// sent once more on a fresh connection, signed anew.
     async fn attempt(&mut self, job: &Job) -> Tried {
-        let begun_at = self.deliverer.clock.now();
-        let begun = self.deliverer.clock.monotonic();
+        let mut begun_at = self.deliverer.clock.now();
+        let mut begun = self.deliverer.clock.monotonic();
         let mut may_repeat = true;
         loop {
             let view = match self.view_of(job) {
                 Ok(view) => view,
                 Err(reason) => return Tried::Not(reason),
             };
-            let is_reused = match self.connect(&view).await {
+            let is_reused = match self.connect(&view, self.left(begun)).await {
                 Ok(is_reused) => is_reused,
-                Err((failure, peer)) => {
+                Err(NotConnected::Failed { failure, peer }) => {
                     return Tried::Attempted(Attempted {
                         outcome: Outcome::Unanswered(failure),
                         sent_at: begun_at,
                         duration: self.since(begun),
-                        peer_address: peer,
+                        peer_address: peer.map(|peer| peer.to_string()),
                         signature: String::new(),
                     });
+                }
+                Err(NotConnected::Shortage(error)) => {
+                    tracing::error!(endpoint = %job.delivery.endpoint, "this machine can't connect now, and tries again: {error}");
+                    tokio::select! {
+                        () = self.deliverer.stopping.cancelled() => return Tried::Not(Reason::Postponed),
+                        () = self.deliverer.clock.sleep(SHORTAGE_PAUSE) => {}
+                    }
+                    (begun_at, begun) =
+                        (self.deliverer.clock.now(), self.deliverer.clock.monotonic());
+                    continue;
                 }
             };
             let sent = match self.sign_and_send(job, begun).await {
@@ -330,6 +400,11 @@ impl Worker {
         }
     }
 
+    /// What is left of the time that a whole try may take.
+    fn left(&self, begun: Duration) -> Duration {
+        self.deliverer.request_timeout.saturating_sub(self.since(begun))
+    }
+
     fn since(&self, begun: Duration) -> Duration {
         self.deliverer.clock.monotonic().saturating_sub(begun)
     }
@@ -343,7 +418,7 @@ impl Worker {
             .endpoint(job.delivery.tenant, job.delivery.endpoint)
         {
             None => Err(Reason::Gone),
-            Some(view) if !view.is_active => Err(Reason::Postponed),
+            Some(view) if !view.is_deliverable() => Err(Reason::Postponed),
             Some(view) => Ok(view.clone()),
         }
     }
@@ -352,34 +427,33 @@ impl Worker {
     async fn connect(
         &mut self,
         view: &Arc<EndpointView>,
-    ) -> Result<bool, (Failure, Option<String>)> {
-        if self.held.as_mut().is_some_and(|held| held.suits(view) && held.connection.is_reusable())
-        {
+        limit: Duration,
+    ) -> Result<bool, NotConnected> {
+        let suits = |held: &mut Held| held.suits(view) && held.connection.is_reusable();
+        if self.held.as_mut().is_some_and(suits) {
             return Ok(true);
         }
         // The old one is closed first, so that a lane never has more connections than workers.
         self.held = None;
-        match self.deliverer.transport.connect(&view.target, view.ssl_cert_verification).await {
-            Ok(connection) => {
-                self.held = Some(Held { connection, view: view.clone() });
-                Ok(false)
-            }
-            Err(not) => Err((not.failure, not.peer.map(|peer| peer.to_string()))),
-        }
+        let connecting =
+            self.deliverer.transport.connect(&view.target, view.ssl_cert_verification, limit);
+        self.held = Some(Held { connection: connecting.await?, view: view.clone() });
+        Ok(false)
     }
 
     /// Signs inside the gate, with what the directory says there, and sends.
     async fn sign_and_send(&mut self, job: &Job, begun: Duration) -> Result<Sent, Unsigned> {
-        let pass = self.employment.lane.gate.enter().await;
+        let pass = self.lane.gate.enter().await;
         let view = self.view_of(job).map_err(Unsigned::Not)?;
-        let left = self.deliverer.request_timeout.saturating_sub(self.since(begun));
+        let left = self.left(begun);
         let Some(held) = self.held.as_mut().filter(|held| held.suits(&view)) else {
             // The target was changed while the connection was made.
             return Err(Unsigned::Reconnect);
         };
         let sent_at = self.deliverer.clock.now();
-        let signed =
-            view.template.sign(job.delivery.event, &job.delivery.payload, &view.signer, sent_at);
+        let Some(signing) = &view.signing else { return Err(Unsigned::Not(Reason::Postponed)) };
+        let (event, payload) = (job.delivery.event, &job.delivery.payload);
+        let signed = signing.template.sign(event, payload, &signing.signer, sent_at);
         let peer_address = Some(held.connection.peer().to_string());
         let (outcome, may_be_repeated) =
             match held.connection.send(signed.request, pass, left).await {
@@ -407,8 +481,11 @@ impl Worker {
     /// Decides what follows, and begins to write it down.
     async fn settle(&mut self, job: Job, attempted: Attempted) {
         let deliverer = self.deliverer.clone();
-        let lane = self.employment.lane.clone();
-        lane.observe(&attempted.outcome);
+        let lane = self.lane.clone();
+        if lane.observe(&attempted.outcome, attempted.duration) {
+            // The window has room again for what queues.
+            deliverer.attend(&lane, 1);
+        }
         let settled_at = deliverer.clock.now();
         let attempt_number = job.delivery.attempts_made + 1;
         let jitter = if attempted.outcome.is_success() {
@@ -458,30 +535,26 @@ impl Worker {
             next: settlement.next,
             deactivates_endpoint: settlement.deactivates_endpoint,
         };
-        let mut recording: Pin<Box<dyn Future<Output = ()> + Send>> =
-            Box::pin(deliverer.record(job, record, lane));
-        // Polled once, it is in the writer's hands.
-        if futures_util::poll!(&mut recording).is_pending() {
-            self.recording = Some(recording);
-        }
+        let delivery = job.delivery.id;
+        let recording = deliverer.clone().record(job, record, lane);
+        self.recording = Some((delivery, deliverer.workers.spawn(recording)));
     }
 
     async fn finish_recording(&mut self) {
-        if let Some(recording) = self.recording.take() {
-            recording.await;
+        if let Some((delivery, recording)) = self.recording.take()
+            && recording.await.is_err()
+        {
+            tracing::error!(%delivery, "recording an attempt broke off; the delivery is attempted again");
+            self.deliverer.recording.succeeded();
+            self.deliverer.strays(&self.lane, vec![delivery]);
         }
     }
 
     /// Gives a delivery back to the store, and with it all others of a lane that can't be worked on.
     fn give_back(&self, job: Job) {
-        let lane = &self.employment.lane;
         let mut deliveries = vec![job.delivery.id];
-        deliveries.extend(lane.clear().iter().map(|job| job.delivery.id));
-        self.deliverer.notes.send(Note::Strays {
-            tenant: lane.tenant,
-            endpoint: lane.endpoint,
-            deliveries,
-        });
+        deliveries.extend(self.lane.clear().iter().map(|job| job.delivery.id));
+        self.deliverer.strays(&self.lane, deliveries);
     }
 }
 

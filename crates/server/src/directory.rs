@@ -18,12 +18,11 @@ use postrider_kernel::{
     EndpointId, EventType, SigningSecret, Target, TenantId, request::RequestTemplate,
     signature::Signer,
 };
-use postrider_store::{CatalogueEntry, DirectoryEntry, Store, StoreError, Tenant};
-use thiserror::Error;
+use postrider_store::{CatalogueEntry, DirectoryEntry, Result, Store, StoredSecret, Tenant};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use crate::vault::{Place, Unopenable, Vault};
+use crate::vault::{Place, Vault};
 
 /// Everything that fan-out and delivery need to know, as of one moment.
 #[derive(Debug, Default)]
@@ -38,8 +37,8 @@ pub struct TenantView {
     pub id: TenantId,
     /// Its name.
     pub name: String,
-    /// What its JWTs are signed with.
-    pub jwt_secret: JwtSecret,
+    /// What its JWTs are signed with; none when it can't be decrypted.
+    pub jwt_secret: Option<JwtSecret>,
     /// Its whole catalogue, retired types included, in order.
     pub catalogue: Vec<CatalogueEntry>,
     /// Its endpoints that are not deleted.
@@ -77,10 +76,25 @@ pub struct EndpointView {
     pub target: Target,
     /// Whether its certificate is checked.
     pub ssl_cert_verification: bool,
+    /// What composes and signs its requests. None when a secret is damaged: then what it is owed waits, as for an
+    /// endpoint that is inactive, and nobody else does.
+    pub signing: Option<Signing>,
+}
+
+/// What composes and signs the requests to an endpoint.
+#[derive(Debug)]
+pub struct Signing {
     /// What its requests have in common.
     pub template: RequestTemplate,
     /// Its live secrets, ready to sign.
     pub signer: Signer,
+}
+
+impl EndpointView {
+    /// Whether what it is owed can be attempted.
+    pub fn is_deliverable(&self) -> bool {
+        self.is_active && self.signing.is_some()
+    }
 }
 
 impl Snapshot {
@@ -136,17 +150,6 @@ pub struct Composing {
     pub user_agent: HeaderValue,
 }
 
-/// Why the picture could not be made anew.
-#[derive(Debug, Error)]
-pub enum RefreshError {
-    /// The store could not be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A secret could not be decrypted.
-    #[error(transparent)]
-    Unopenable(#[from] Unopenable),
-}
-
 impl Directory {
     /// An empty directory.
     pub fn new(composing: Composing) -> Self {
@@ -171,47 +174,44 @@ impl Directory {
     /// Reads everything anew.
     ///
     /// # Errors
-    /// When the store can't be read, or a secret not be opened; the picture is stale then.
-    pub async fn refresh_all(&self, store: &dyn Store, vault: &Vault) -> Result<(), RefreshError> {
+    /// When the store can't be read; the picture is stale then.
+    pub async fn refresh_all(&self, store: &dyn Store, vault: &Vault) -> Result<()> {
         let _turn = self.refreshing.lock().await;
+        // Stale until it has succeeded, also when whoever refreshes is dropped on the way.
         self.is_stale.store(true, Ordering::Release);
         let mut tenants = HashMap::new();
         for tenant in store.tenants().await? {
             tenants.insert(tenant.id, Arc::new(self.view(tenant, store, vault).await?));
         }
         self.snapshot.store(Arc::new(Snapshot { tenants }));
+        self.is_stale.store(false, Ordering::Release);
         Ok(())
     }
 
     /// Reads one tenant anew.
-    pub async fn refresh(
-        &self,
-        tenant: TenantId,
-        store: &dyn Store,
-        vault: &Vault,
-    ) -> Result<(), RefreshError> {
+    ///
+    /// # Errors
+    /// When the store can't be read; the picture is stale then.
+    pub async fn refresh(&self, tenant: TenantId, store: &dyn Store, vault: &Vault) -> Result<()> {
         let _turn = self.refreshing.lock().await;
+        let was_stale = self.is_stale.swap(true, Ordering::AcqRel);
         let mut tenants = self.snapshot.load().tenants.clone();
         if let Some(tenant) = store.tenants().await?.into_iter().find(|row| row.id == tenant) {
             tenants.insert(tenant.id, Arc::new(self.view(tenant, store, vault).await?));
         }
         self.snapshot.store(Arc::new(Snapshot { tenants }));
+        self.is_stale.store(was_stale, Ordering::Release);
         Ok(())
     }
 
-    async fn view(
-        &self,
-        tenant: Tenant,
-        store: &dyn Store,
-        vault: &Vault,
-    ) -> Result<TenantView, RefreshError> {
+    async fn view(&self, tenant: Tenant, store: &dyn Store, vault: &Vault) -> Result<TenantView> {
         let catalogue = store.event_types(tenant.id).await?;
         let mut subscribers: HashMap<EventType, Vec<EndpointId>> =
             catalogue.iter().map(|entry| (entry.event_type.clone(), Vec::new())).collect();
         let mut endpoints = HashMap::new();
         for entry in store.directory(tenant.id).await? {
             let subscriptions = entry.endpoint.subscriptions.clone();
-            let Some(view) = self.endpoint_view(entry, vault)? else { continue };
+            let view = self.endpoint_view(entry, vault);
             if view.is_active {
                 for subscription in subscriptions {
                     subscribers.entry(subscription.event_type).or_default().push(view.id);
@@ -220,52 +220,45 @@ impl Directory {
             endpoints.insert(view.id, Arc::new(view));
         }
         let jwt_secret =
-            JwtSecret(vault.open_sealed(Place::tenant(tenant.id), &tenant.jwt_secret)?);
+            vault.open_sealed(Place::tenant(tenant.id), &tenant.jwt_secret).inspect_err(
+                |error| tracing::error!(tenant = %tenant.id, "no JWT of it holds: {error}"),
+            );
         Ok(TenantView {
             id: tenant.id,
             name: tenant.name,
-            jwt_secret,
+            jwt_secret: jwt_secret.ok().map(JwtSecret),
             catalogue,
             endpoints,
             subscribers,
         })
     }
 
-    fn endpoint_view(
-        &self,
-        entry: DirectoryEntry,
-        vault: &Vault,
-    ) -> Result<Option<EndpointView>, RefreshError> {
-        let DirectoryEntry { endpoint, secrets } = entry;
-        let mut opened = Vec::with_capacity(secrets.len());
-        for stored in secrets {
-            let text =
-                vault.open_sealed(Place::secret(endpoint.tenant, stored.id), &stored.sealed)?;
-            match SigningSecret::parse(&text) {
-                Ok(secret) => opened.push((secret, stored.standing)),
-                Err(malformed) => {
-                    tracing::error!(endpoint = %endpoint.id, "a stored signing secret: {malformed}")
-                }
-            }
-        }
-        let Composing { signature_header, user_agent } = self.composing.clone();
-        let template = match RequestTemplate::new(&endpoint.target, signature_header, user_agent) {
-            Ok(template) => template,
-            Err(unrequestable) => {
-                // The API lets no such target in; should one be there, its deliveries wait for a better one.
-                tracing::error!(endpoint = %endpoint.id, "{unrequestable}");
-                return Ok(None);
-            }
-        };
-        let signer = Signer::new(opened.iter().map(|(secret, standing)| (secret, *standing)));
-        Ok(Some(EndpointView {
+    fn endpoint_view(&self, entry: DirectoryEntry, vault: &Vault) -> EndpointView {
+        let signing = self.signing(&entry, vault).inspect_err(|problem| {
+            tracing::error!(endpoint = %entry.endpoint.id, "what it is owed waits: {problem}");
+        });
+        let endpoint = entry.endpoint;
+        EndpointView {
             id: endpoint.id,
             tenant: endpoint.tenant,
             is_active: endpoint.is_active,
             target: endpoint.target,
             ssl_cert_verification: endpoint.ssl_cert_verification,
-            template,
-            signer,
-        }))
+            signing: signing.ok(),
+        }
+    }
+
+    fn signing(&self, entry: &DirectoryEntry, vault: &Vault) -> anyhow::Result<Signing> {
+        let tenant = entry.endpoint.tenant;
+        let open = |stored: &StoredSecret| {
+            let text = vault.open_sealed(Place::secret(tenant, stored.id), &stored.sealed)?;
+            anyhow::Ok((SigningSecret::parse(&text)?, stored.standing))
+        };
+        let secrets = entry.secrets.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+        let Composing { signature_header, user_agent } = self.composing.clone();
+        Ok(Signing {
+            template: RequestTemplate::new(&entry.endpoint.target, signature_header, user_agent)?,
+            signer: Signer::new(secrets.iter().map(|(secret, standing)| (secret, *standing))),
+        })
     }
 }

@@ -11,12 +11,13 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use postrider_kernel::{DeliveryId, EndpointId, TenantId, Timestamp};
-use postrider_store::{Claim, Result};
+use postrider_store::{Claim, ClaimLimit, Lease, Result, Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::{
+    clock::Clock,
     deliver::Deliverer,
-    lanes::{Lane, Lanes, Refill},
+    lanes::{Begun, Lane, Lanes, Refill},
 };
 
 /// How many claims are under way at once: enough to fill a commit of the store, too few to fill its queue.
@@ -24,6 +25,9 @@ const CLAIMS_MAX: usize = 16;
 
 /// The longest that the loop sleeps, so that a wall clock which was set is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// How long to wait when there is no memory for a lane that holds nothing.
+const MEMORY_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long to wait after the store failed.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
@@ -36,14 +40,20 @@ pub enum Note {
     /// This endpoint was activated: whatever waited is to go on.
     Activated(TenantId, EndpointId),
     /// These deliveries are leased to this process, and nobody is working on them.
-    Strays {
-        /// Whose they are.
-        tenant: TenantId,
-        /// To whom they are owed.
-        endpoint: EndpointId,
-        /// Which.
-        deliveries: Vec<DeliveryId>,
-    },
+    Strays(Vec<Stray>),
+    /// What is owed may have become deliverable anywhere: the directory was made anew after a failure.
+    LookAgain,
+}
+
+/// A delivery without an owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Stray {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// To whom it is owed.
+    pub endpoint: EndpointId,
+    /// Which.
+    pub delivery: DeliveryId,
 }
 
 /// Tells the loop something. Never waits.
@@ -76,6 +86,8 @@ pub struct Dispatch {
 enum Done {
     Claimed(Arc<Lane>, Timestamp, Result<Claim>),
     Due(TenantId, EndpointId, Result<Option<Timestamp>>),
+    GivenBack(Vec<Stray>),
+    AllDue(Result<Vec<(TenantId, EndpointId, Timestamp)>>),
 }
 
 /// When each endpoint is due next.
@@ -155,12 +167,21 @@ impl Dispatch {
     }
 
     fn begin_claim(&mut self, tenant: TenantId, endpoint: EndpointId) {
+        // An endpoint that can't be delivered to waits for its activation, which is told by a note; one that was deleted
+        // must not get a lane again.
+        if !self.is_deliverable(tenant, endpoint) {
+            return;
+        }
         let lane = self.lanes.lane(tenant, endpoint);
-        let Some(room) = lane.begin_claim() else { return };
-        let (store, lease, now) =
-            (self.deliverer.store.clone(), self.deliverer.lease, self.deliverer.clock.now());
+        let now = self.deliverer.clock.now();
+        let limit = match lane.begin_claim() {
+            Begun::Claim { count, bytes } => ClaimLimit { count, bytes },
+            Begun::Asks => return,
+            Begun::Later => return self.schedule.add(tenant, endpoint, now.plus(MEMORY_AGAIN)),
+        };
+        let (store, lease) = (self.deliverer.store.clone(), self.deliverer.lease);
         let claim = async move {
-            Done::Claimed(lane, now, store.claim_due(endpoint, now, room, lease).await)
+            Done::Claimed(lane, now, store.claim_due(endpoint, now, limit, lease).await)
         };
         self.under_way.push(claim.boxed());
     }
@@ -174,16 +195,17 @@ impl Dispatch {
                 let refill = lane.end_claim(claim.deliveries, more);
                 self.deliverer.attend(&lane, claimed);
                 match claim.next_due {
-                    // It waits for its activation, which is told by a note.
-                    Some(_) if !self.is_active(&lane) => {}
                     // Due, and yet not claimed: the store knows why, and must not be asked in a tight loop.
                     Some(_) if more && claimed == 0 => {
-                        self.schedule.add(lane.tenant, lane.endpoint, later)
+                        self.schedule.add(lane.tenant, lane.endpoint, later);
                     }
                     Some(due) if !more => self.schedule.add(lane.tenant, lane.endpoint, due),
+                    // Either this is asked below, or the lane asks when it has run half empty.
                     _ => {}
                 }
-                if refill == Refill::Claim && claimed > 0 {
+                // Without `more`, somebody told of a due delivery while the claim was under way, perhaps too late for
+                // it: nobody else would ask for that one.
+                if refill == Refill::Claim && (claimed > 0 || !more) {
                     self.schedule.add(lane.tenant, lane.endpoint, asked_at);
                 }
             }
@@ -194,6 +216,22 @@ impl Dispatch {
             }
             Done::Due(tenant, endpoint, Ok(Some(due))) => self.schedule.add(tenant, endpoint, due),
             Done::Due(_, _, Ok(None)) => {}
+            Done::GivenBack(strays) => {
+                // When each was due is in the store; now is soon enough to ask.
+                let now = self.deliverer.clock.now();
+                for stray in strays {
+                    self.schedule.add(stray.tenant, stray.endpoint, now);
+                }
+            }
+            Done::AllDue(Ok(all)) => {
+                for (tenant, endpoint, due) in all {
+                    self.schedule.add(tenant, endpoint, due);
+                }
+            }
+            Done::AllDue(Err(error)) => {
+                // Each endpoint's next event, retry or change asks for the rest.
+                tracing::error!("what is owed could not be read: {error}");
+            }
             Done::Due(tenant, endpoint, Err(error)) => {
                 tracing::error!(%endpoint, "what it is owed could not be read, and will be: {error}");
                 self.schedule.add(tenant, endpoint, later);
@@ -201,9 +239,9 @@ impl Dispatch {
         }
     }
 
-    fn is_active(&self, lane: &Lane) -> bool {
+    fn is_deliverable(&self, tenant: TenantId, endpoint: EndpointId) -> bool {
         let snapshot = self.deliverer.directory.snapshot();
-        snapshot.endpoint(lane.tenant, lane.endpoint).is_some_and(|view| view.is_active)
+        snapshot.endpoint(tenant, endpoint).is_some_and(|view| view.is_deliverable())
     }
 
     fn take_note(&mut self, note: Note) {
@@ -216,19 +254,35 @@ impl Dispatch {
                 };
                 self.under_way.push(ask.boxed());
             }
-            Note::Strays { tenant, endpoint, deliveries } => {
+            Note::Strays(strays) => {
                 let (lease, clock) = (self.deliverer.lease, self.deliverer.clock.clone());
-                let give_back = async move {
-                    while let Err(error) = store.give_back(deliveries.clone(), lease).await {
-                        tracing::error!(%endpoint, "deliveries could not be given back, and will be: {error}");
-                        clock.sleep(STORE_AGAIN).await;
-                    }
-                    Done::Due(tenant, endpoint, store.earliest_due_of(endpoint).await)
-                };
-                self.under_way.push(give_back.boxed());
+                self.under_way.push(give_back(store, clock, strays, lease).boxed());
+            }
+            Note::LookAgain => {
+                self.under_way
+                    .push(async move { Done::AllDue(store.earliest_due().await) }.boxed());
             }
         }
     }
+}
+
+/// Gives strays back to the store, however often that takes.
+async fn give_back(
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    strays: Vec<Stray>,
+    lease: Lease,
+) -> Done {
+    let ids: Vec<DeliveryId> = strays.iter().map(|stray| stray.delivery).collect();
+    while let Err(error) = store.give_back(ids.clone(), lease).await {
+        tracing::error!("deliveries could not be given back, and will be: {error}");
+        if matches!(error, StoreError::Inconsistent(_)) {
+            // No other try mends it: they stay leased to this life.
+            break;
+        }
+        clock.sleep(STORE_AGAIN).await;
+    }
+    Done::GivenBack(strays)
 }
 
 #[cfg(test)]

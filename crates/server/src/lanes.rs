@@ -6,17 +6,18 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
 };
 
 use postrider_kernel::{EndpointId, Outcome, TenantId, health::Window};
 use postrider_store::ClaimedDelivery;
 use tokio::sync::Notify;
 
-use crate::gate::Gate;
+use crate::{
+    budget::{Budget, Held, Share},
+    gate::Gate,
+};
 
 /// How much may wait in memory.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +35,7 @@ pub struct Bounds {
 pub struct Lanes {
     lanes: RwLock<HashMap<EndpointId, Arc<Lane>>>,
     bounds: Bounds,
-    bytes_held: Arc<AtomicUsize>,
+    budget: Arc<Budget>,
 }
 
 /// One endpoint's lane.
@@ -50,7 +51,7 @@ pub struct Lane {
     /// Wakes a worker that waits for a delivery.
     work: Notify,
     bounds: Bounds,
-    bytes_held: Arc<AtomicUsize>,
+    share: Share,
 }
 
 #[derive(Debug)]
@@ -66,6 +67,8 @@ struct State {
     has_backlog: bool,
     /// Whether somebody is claiming from the store for this lane.
     is_claiming: bool,
+    /// Whether one of the workers has the lane's first place.
+    has_first: bool,
 }
 
 /// A delivery in a lane, leased to this process.
@@ -73,27 +76,40 @@ struct State {
 pub struct Job {
     /// What to deliver.
     pub delivery: ClaimedDelivery,
-    bytes: Bytes,
-}
-
-/// Memory that is given back when the job is done.
-#[derive(Debug)]
-struct Bytes {
-    held: Arc<AtomicUsize>,
-    count: usize,
-}
-
-impl Drop for Bytes {
-    fn drop(&mut self) {
-        self.held.fetch_sub(self.count, Ordering::Relaxed);
-    }
+    _held: Held,
 }
 
 /// Room for one delivery in a lane. Dropped unfilled, it is free again.
 #[derive(Debug)]
 pub struct Slot {
     lane: Arc<Lane>,
-    bytes: Option<Bytes>,
+    held: Option<Held>,
+}
+
+/// What a claim finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// The claim is begun, for so many deliveries with so many payload bytes.
+    Claim {
+        /// Deliveries, at most.
+        count: u32,
+        /// Payload bytes, at most, though one delivery is always taken.
+        bytes: usize,
+    },
+    /// There is no room, or somebody else is claiming: this lane asks again by itself.
+    Asks,
+    /// There is no memory for this lane, which holds none: ask again later.
+    Later,
+}
+
+/// A lane's first place: the request that is sent though the instance is busy with endpoints that have many in flight.
+#[derive(Debug)]
+pub struct First(Arc<Lane>);
+
+impl Drop for First {
+    fn drop(&mut self) {
+        self.0.state().has_first = false;
+    }
 }
 
 /// What a worker finds.
@@ -119,7 +135,7 @@ pub enum Refill {
 impl Lanes {
     /// No lanes yet.
     pub fn new(bounds: Bounds) -> Self {
-        Self { lanes: RwLock::default(), bounds, bytes_held: Arc::default() }
+        Self { lanes: RwLock::default(), bounds, budget: Budget::new(bounds.bytes) }
     }
 
     /// An endpoint's lane.
@@ -129,7 +145,7 @@ impl Lanes {
             return lane.clone();
         }
         let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-        let make = || Arc::new(Lane::new(tenant, endpoint, self.bounds, self.bytes_held.clone()));
+        let make = || Arc::new(Lane::new(tenant, endpoint, self.bounds, self.budget.share()));
         lanes.entry(endpoint).or_insert_with(make).clone()
     }
 
@@ -140,12 +156,7 @@ impl Lanes {
 }
 
 impl Lane {
-    fn new(
-        tenant: TenantId,
-        endpoint: EndpointId,
-        bounds: Bounds,
-        bytes_held: Arc<AtomicUsize>,
-    ) -> Self {
+    fn new(tenant: TenantId, endpoint: EndpointId, bounds: Bounds, share: Share) -> Self {
         let state = State {
             queue: VecDeque::new(),
             reserved: 0,
@@ -154,6 +165,7 @@ impl Lane {
             window: Window::new(bounds.endpoint_concurrency),
             has_backlog: false,
             is_claiming: false,
+            has_first: false,
         };
         Self {
             tenant,
@@ -162,7 +174,7 @@ impl Lane {
             state: Mutex::new(state),
             work: Notify::new(),
             bounds,
-            bytes_held,
+            share,
         }
     }
 
@@ -180,33 +192,28 @@ impl Lane {
         if state.queue.len() + state.reserved >= capacity {
             return None;
         }
-        let bytes = self.hold(payload_bytes)?;
+        let held = self.share.hold(payload_bytes)?;
         state.reserved += 1;
         drop(state);
-        Some(Slot { lane: self.clone(), bytes: Some(bytes) })
+        Some(Slot { lane: self.clone(), held: Some(held) })
     }
 
-    /// Counts bytes against the bound of all lanes.
-    fn hold(&self, count: usize) -> Option<Bytes> {
-        let before = self.bytes_held.fetch_add(count, Ordering::Relaxed);
-        let bytes = Bytes { held: self.bytes_held.clone(), count };
-        (before + count <= self.bounds.bytes).then_some(bytes)
-    }
-
-    /// Begins a claim: how many deliveries there is room for. `None` when there is no room, or somebody else is at it.
-    pub fn begin_claim(&self) -> Option<u32> {
+    /// Begins a claim, if there is room for what it may bring.
+    pub fn begin_claim(&self) -> Begun {
         let mut state = self.state();
         let room = self.bounds.lane_capacity.saturating_sub(state.queue.len() + state.reserved);
-        if state.is_claiming || room == 0 {
-            // Whoever runs this lane half empty asks again.
+        let bytes = self.share.room();
+        if state.is_claiming || room == 0 || bytes == 0 {
+            // Whoever runs this lane half empty asks again; but nobody runs a lane that holds nothing.
             state.has_backlog = true;
-            return None;
+            let holds_something = state.is_claiming || !self.share.is_empty();
+            return if holds_something { Begun::Asks } else { Begun::Later };
         }
         state.is_claiming = true;
         // From here on the flag tells of what is added to the backlog while the claim is under way.
         state.has_backlog = false;
         // Small enough that neither the writer nor memory is held up by one endpoint.
-        Some(u32::try_from(room.min(CLAIM_MAX)).unwrap_or(u32::MAX))
+        Begun::Claim { count: u32::try_from(room.min(CLAIM_MAX)).unwrap_or(u32::MAX), bytes }
     }
 
     /// Ends a claim; `more` tells whether the store holds further deliveries that are due already.
@@ -216,11 +223,8 @@ impl Lane {
         state.is_claiming = false;
         state.has_backlog |= more;
         for delivery in claimed {
-            // What was claimed is in memory already; the bound holds back the next claim.
-            let count = delivery.payload.len();
-            self.bytes_held.fetch_add(count, Ordering::Relaxed);
-            let bytes = Bytes { held: self.bytes_held.clone(), count };
-            state.queue.push_back(Job { delivery, bytes });
+            let held = self.share.hold_anyway(delivery.payload.len());
+            state.queue.push_back(Job { delivery, _held: held });
             self.work.notify_last();
         }
         self.refill(&state)
@@ -228,13 +232,22 @@ impl Lane {
 
     fn refill(&self, state: &State) -> Refill {
         let is_half_empty = state.queue.len() + state.reserved <= self.bounds.lane_capacity / 2;
-        let has_memory =
-            self.bytes_held.load(Ordering::Relaxed) < self.bounds.bytes || state.queue.is_empty();
-        if state.has_backlog && !state.is_claiming && is_half_empty && has_memory {
+        if state.has_backlog && !state.is_claiming && is_half_empty && self.share.room() > 0 {
             Refill::Claim
         } else {
             Refill::No
         }
+    }
+
+    /// Whether the store should be asked for more, now that a worker has nothing left to do and its memory is free.
+    pub fn wants_more(&self) -> Refill {
+        self.refill(&self.state())
+    }
+
+    /// Takes the lane's first place, unless another worker has it.
+    pub fn first(self: &Arc<Self>) -> Option<First> {
+        let was_taken = std::mem::replace(&mut self.state().has_first, true);
+        (!was_taken).then(|| First(self.clone()))
     }
 
     /// Notes that the store holds due deliveries which found no room here.
@@ -245,16 +258,16 @@ impl Lane {
     /// Takes on a worker, if there is more to do than workers wait and the window allows one more.
     pub fn hire(&self) -> bool {
         let mut state = self.state();
-        let waiting = usize::try_from(state.waiting).unwrap_or(usize::MAX);
-        let hires = state.queue.len() > waiting && state.workers < state.window.width();
+        let hires = state.wants_worker();
         state.workers += u32::from(hires);
         hires
     }
 
-    /// What a worker is to do now.
-    pub fn turn(&self) -> Turn {
+    /// What a worker is to do now. The one that has the first place is never retired, since others may be waiting for
+    /// permits that they don't get.
+    pub fn turn(&self, is_first: bool) -> Turn {
         let mut state = self.state();
-        if state.workers > state.window.width() {
+        if state.workers > state.window.width() && !is_first {
             state.workers -= 1;
             return Turn::Retire;
         }
@@ -265,11 +278,6 @@ impl Lane {
                 Turn::Job(Box::new(job), refill)
             }
         }
-    }
-
-    /// Whether a delivery waits here.
-    pub fn has_work(&self) -> bool {
-        !self.state().queue.is_empty()
     }
 
     /// Waits until there may be a delivery to take.
@@ -302,15 +310,23 @@ impl Lane {
         state.workers = state.workers.saturating_sub(1);
     }
 
-    /// Adjusts how many requests may be in flight.
-    pub fn observe(&self, outcome: &Outcome) {
+    /// Adjusts how many requests may be in flight after a try; answers whether another worker is of use now.
+    pub fn observe(&self, outcome: &Outcome, duration: Duration) -> bool {
         let mut state = self.state();
-        state.window = state.window.after(outcome);
+        state.window = state.window.after(outcome, duration);
+        state.wants_worker()
     }
 
     /// Takes everything out: the endpoint was deactivated, or the service stops.
     pub fn clear(&self) -> Vec<Job> {
         self.state().queue.drain(..).collect()
+    }
+}
+
+impl State {
+    fn wants_worker(&self) -> bool {
+        let waiting = usize::try_from(self.waiting).unwrap_or(usize::MAX);
+        self.queue.len() > waiting && self.workers < self.window.width()
     }
 }
 
@@ -334,10 +350,10 @@ impl Slot {
 
     /// Puts a delivery into the room that was kept for it.
     pub fn fill(mut self, delivery: ClaimedDelivery) {
-        if let Some(bytes) = self.bytes.take() {
+        if let Some(held) = self.held.take() {
             let mut state = self.lane.state();
             state.reserved -= 1;
-            state.queue.push_back(Job { delivery, bytes });
+            state.queue.push_back(Job { delivery, _held: held });
             let wakes = state.waiting > 0;
             drop(state);
             if wakes {
@@ -350,16 +366,9 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.bytes.take().is_some() {
+        if self.held.take().is_some() {
             self.lane.state().reserved -= 1;
         }
-    }
-}
-
-impl Job {
-    /// The payload bytes that this job holds in memory.
-    pub fn bytes(&self) -> usize {
-        self.bytes.count
     }
 }
 
@@ -370,7 +379,7 @@ mod tests {
     use postrider_kernel::{DeliveryId, EventId, Failure, Trigger, attempt::Cause};
     use std::pin::pin;
 
-    const BOUNDS: Bounds = Bounds { lane_capacity: 4, bytes: 100, endpoint_concurrency: 4 };
+    const BOUNDS: Bounds = Bounds { lane_capacity: 4, bytes: 800, endpoint_concurrency: 4 };
 
     fn delivery(id: i64, payload_bytes: usize) -> ClaimedDelivery {
         ClaimedDelivery {
@@ -400,24 +409,50 @@ mod tests {
         slot.fill(delivery(1, 1));
         assert!(lane.reserve(1).is_none());
         assert!(
-            matches!(lane.turn(), Turn::Job(job, Refill::No) if job.delivery.id == DeliveryId::new(1))
+            matches!(lane.turn(false), Turn::Job(job, Refill::No) if job.delivery.id == DeliveryId::new(1))
         );
         assert!(lane.reserve(1).is_some());
     }
 
     #[test]
-    fn memory_is_bounded_over_all_lanes() {
-        let (lanes, one) = lanes();
-        let two = lanes.lane(TenantId::new(2), EndpointId::new(2));
-        let slot = one.reserve(60).unwrap();
-        assert!(two.reserve(60).is_none(), "60 + 60 bytes are over the bound of 100");
-        assert!(two.reserve(40).is_some());
-        slot.fill(delivery(1, 60));
-        let Turn::Job(job, _) = one.turn() else { panic!("there is a job") };
-        assert!(two.reserve(60).is_none(), "a job holds its bytes while it is worked on");
-        assert_eq!(job.bytes(), 60);
+    fn a_job_holds_its_memory_until_it_is_done() {
+        let (_lanes, lane) = lanes();
+        lane.reserve(60).unwrap().fill(delivery(1, 60));
+        let Turn::Job(job, _) = lane.turn(false) else { panic!("there is a job") };
+        assert!(lane.reserve(60).is_none(), "the lane's share is 100 bytes");
+        assert_eq!(lane.begin_claim(), Begun::Claim { count: 4, bytes: 40 });
+        assert_eq!(lane.end_claim(Vec::new(), false), Refill::No);
         drop(job);
-        assert!(two.reserve(60).is_some());
+        assert!(lane.reserve(60).is_some());
+    }
+
+    #[test]
+    fn a_lane_without_memory_asks_again_when_it_has_some() {
+        let (_lanes, lane) = lanes();
+        lane.reserve(100).unwrap().fill(delivery(1, 100));
+        let Turn::Job(job, _) = lane.turn(false) else { panic!("there is a job") };
+        assert_eq!(lane.begin_claim(), Begun::Asks);
+        assert_eq!(lane.wants_more(), Refill::No);
+        drop(job);
+        assert_eq!(lane.wants_more(), Refill::Claim);
+    }
+
+    #[test]
+    fn one_worker_has_the_first_place_and_is_not_retired() {
+        let (_lanes, lane) = lanes();
+        let first = lane.first().unwrap();
+        assert!(lane.first().is_none());
+        let silent = Outcome::Unanswered(Failure::new(Cause::Timeout, ""));
+        lane.reserve(1).unwrap().fill(delivery(1, 1));
+        lane.reserve(1).unwrap().fill(delivery(2, 1));
+        assert!(lane.hire() && lane.hire());
+        for _ in 0..3 {
+            lane.observe(&silent, Duration::ZERO);
+        }
+        assert!(matches!(lane.turn(true), Turn::Job(..)));
+        assert!(matches!(lane.turn(false), Turn::Retire));
+        drop(first);
+        assert!(lane.first().is_some());
     }
 
     #[test]
@@ -426,18 +461,18 @@ mod tests {
         lane.note_backlog();
         let slots: Vec<_> = (0..2).map(|_| lane.reserve(1).unwrap()).collect();
         assert!(lane.reserve(1).is_none(), "the other half is for what waits in the store");
-        assert_eq!(lane.begin_claim(), Some(2));
-        assert_eq!(lane.begin_claim(), None, "one claim at a time");
+        assert_eq!(lane.begin_claim(), Begun::Claim { count: 2, bytes: 98 });
+        assert_eq!(lane.begin_claim(), Begun::Asks, "one claim at a time");
         assert_eq!(lane.end_claim(vec![delivery(7, 1), delivery(8, 1)], true), Refill::No);
-        assert_eq!(lane.begin_claim(), None, "the lane is full");
+        assert_eq!(lane.begin_claim(), Begun::Asks, "the lane is full");
         drop(slots);
         assert!(
-            matches!(lane.turn(), Turn::Job(_, Refill::Claim)),
+            matches!(lane.turn(false), Turn::Job(_, Refill::Claim)),
             "half empty, and the store holds more"
         );
-        assert_eq!(lane.begin_claim(), Some(3));
+        assert_eq!(lane.begin_claim(), Begun::Claim { count: 3, bytes: 99 });
         assert_eq!(lane.end_claim(Vec::new(), false), Refill::No);
-        assert!(matches!(lane.turn(), Turn::Job(_, Refill::No)));
+        assert!(matches!(lane.turn(false), Turn::Job(_, Refill::No)));
     }
 
     #[test]
@@ -450,9 +485,11 @@ mod tests {
         assert!((0..4).all(|_| lane.hire()));
         assert!(!lane.hire(), "the window is 4");
         let silent = Outcome::Unanswered(Failure::new(Cause::Timeout, ""));
-        lane.observe(&silent);
-        assert!(matches!(lane.turn(), Turn::Retire) && matches!(lane.turn(), Turn::Retire));
-        assert!(matches!(lane.turn(), Turn::Job(..)));
+        lane.observe(&silent, Duration::ZERO);
+        assert!(
+            matches!(lane.turn(false), Turn::Retire) && matches!(lane.turn(false), Turn::Retire)
+        );
+        assert!(matches!(lane.turn(false), Turn::Job(..)));
         assert!(!lane.dismiss(), "there is still work");
         assert_eq!(lane.clear().len(), 3);
         assert!(lane.dismiss());

@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod admin;
 pub mod api;
 pub mod app;
+pub mod budget;
 mod catalogue;
 pub mod clock;
 pub mod config;

@@ -16,7 +16,7 @@ use postrider_store::{
 use crate::{
     deliver::Deliverer,
     directory::TenantView,
-    dispatch::Note,
+    dispatch::{Note, Stray},
     lanes::{Lane, Lanes, Slot},
 };
 
@@ -159,15 +159,16 @@ impl Handoff {
 
 impl Drop for Handoff {
     fn drop(&mut self) {
+        let mut strays = Vec::new();
         for Owed { lane, slot, delivery } in self.owed.drain(..) {
-            // Free the slot first: the stray may come back into this very lane.
-            drop(slot);
             let (tenant, endpoint) = (lane.tenant, lane.endpoint);
-            self.deliverer.notes.send(Note::Strays {
-                tenant,
-                endpoint,
-                deliveries: vec![delivery],
-            });
+            match slot {
+                Some(_) => strays.push(Stray { tenant, endpoint, delivery }),
+                None => self.deliverer.notes.send(Note::Due(tenant, endpoint, self.now)),
+            }
+        }
+        if !strays.is_empty() {
+            self.deliverer.notes.send(Note::Strays(strays));
         }
     }
 }

@@ -11,10 +11,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use postrider_kernel::egress::EgressPolicy;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::add_extension::AddExtension;
 
@@ -23,7 +20,7 @@ use crate::{
     api,
     app::{ApiOptions, App},
     config::Config,
-    deliver::{Deliverer, RecordingState},
+    deliver::{Deliverer, Permits, RecordingState},
     directory::{Composing, Directory},
     dispatch::{Dispatch, Notes},
     ids::Ids,
@@ -64,19 +61,30 @@ pub async fn run(
     on_ready: impl FnOnce(SocketAddr),
 ) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen()?;
-    let stop = async move {
-        signals.next().await;
-        signals
+    raise_open_files_limit();
+    let service = tokio::select! {
+        started = Service::start(config, opened) => started?,
+        () = signals.next() => return Ok(()),
     };
-    let service = Service::start(config, opened).await?;
     on_ready(service.address);
-    let mut signals = stop.await;
+    signals.next().await;
     tracing::info!("stopping: finishing what is in flight; a second signal leaves at once");
     tokio::select! {
         () = service.stop() => tracing::info!("stopped"),
         () = signals.next() => tracing::warn!("leaving at once; what is in flight is attempted again at the next start"),
     }
     Ok(())
+}
+
+/// Takes as many open files as the system allows us: each connection is one, and the usual limit is no more than the
+/// requests in flight that are allowed.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files could not be raised: {error}");
+    }
 }
 
 /// A service that runs.
@@ -131,7 +139,7 @@ impl Service {
             clock: instance.clock.clone(),
             ids: ids.clone(),
             notes: notes.clone(),
-            permits: Arc::new(Semaphore::new(usize::try_from(config.concurrency)?)),
+            permits: Permits::new(usize::try_from(config.concurrency)?),
             lease: instance.store.begin_life().await?,
             schedule: config.retry_schedule.clone(),
             request_timeout: config.request_timeout,
@@ -149,7 +157,7 @@ impl Service {
             clock: instance.clock.clone(),
             ids,
             lanes: lanes.clone(),
-            notes,
+            notes: notes.clone(),
         });
         let app = Arc::new(App {
             store: instance.store.clone(),
@@ -174,6 +182,7 @@ impl Service {
             vault: instance.vault.clone(),
             directory,
             clock: instance.clock.clone(),
+            notes,
             retention: config.retention,
             idempotency_window: IDEMPOTENCY_WINDOW,
             on_change: Box::new(move || forgetful.credentials.forget_all()),

@@ -10,11 +10,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -46,24 +46,45 @@ use crate::{gate::Pass, tls};
 /// The most bytes of a response's head that are kept in memory while it is read.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// The most bytes that are read before the final head: a receiver may send informational answers first, but not for ever.
+const PRELUDE_BYTES_MAX: usize = 256 * 1024;
+
+/// How long the body may take once the head has decided.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Makes connections. The seam that a simulation replaces.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// Connects to a target.
+    /// Connects to a target, look-up and TLS included, within `limit` and the transport's own limit.
     async fn connect(
         &self,
         target: &Target,
         ssl_cert_verification: bool,
+        limit: Duration,
     ) -> Result<Box<dyn Connection>, NotConnected>;
 }
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub struct NotConnected {
-    /// What went wrong.
-    pub failure: Failure,
-    /// The address that was dialled, if it got that far.
-    pub peer: Option<SocketAddr>,
+pub enum NotConnected {
+    /// The try failed.
+    Failed {
+        /// What went wrong.
+        failure: Failure,
+        /// The address that was dialled, if it got that far.
+        peer: Option<SocketAddr>,
+    },
+    /// This machine has no more sockets, ports or memory: no fault of the receiver's, and no try.
+    Shortage(io::Error),
+}
+
+impl std::fmt::Display for NotConnected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Failed { failure, .. } => failure.fmt(f),
+            Self::Shortage(error) => write!(f, "this machine can't connect now: {error}"),
+        }
+    }
 }
 
 /// A connection that carries one request at a time.
@@ -100,7 +121,7 @@ pub enum Unsent {
 
 /// The real thing.
 pub struct Network {
-    resolver: Option<TokioResolver>,
+    resolver: Resolver,
     policy: Arc<EgressPolicy>,
     connect_timeout: Duration,
     verifying: Arc<ClientConfig>,
@@ -108,7 +129,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// A transport that dials what the policy allows. Connecting takes at most `connect_timeout`.
+    /// A transport that dials what the policy allows. Connecting takes at most `connect_timeout`: look-up, TCP and TLS
+    /// together.
     ///
     /// # Errors
     /// When the TLS library refuses its own defaults.
@@ -116,11 +138,8 @@ impl Network {
         policy: Arc<EgressPolicy>,
         connect_timeout: Duration,
     ) -> Result<Self, rustls::Error> {
-        let resolver = system_resolver().inspect_err(|error| {
-            tracing::error!("no name can be resolved, literal addresses alone will do: {error}")
-        });
         Ok(Self {
-            resolver: resolver.ok(),
+            resolver: Resolver::default(),
             policy,
             connect_timeout,
             verifying: Arc::new(tls::verifying()?),
@@ -160,7 +179,7 @@ impl Network {
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, Failure> {
         let failed = |detail: String| Failure::new(Cause::Dns, detail);
         let resolver =
-            self.resolver.as_ref().ok_or_else(|| failed("this machine has no resolver".into()))?;
+            self.resolver.current().map_err(|error| failed(format!("no resolver: {error}")))?;
         let found =
             resolver.lookup_ip(name).await.map_err(|error| failed(format!("{name}: {error}")))?;
         let addresses: Vec<_> = found.iter().collect();
@@ -171,25 +190,47 @@ impl Network {
         }
     }
 
-    async fn dial(&self, addresses: &[IpAddr], port: u16) -> Result<TcpStream, NotConnected> {
+    async fn dial(
+        &self,
+        addresses: &[IpAddr],
+        port: u16,
+        limit: Duration,
+    ) -> Result<(TcpStream, SocketAddr), NotConnected> {
         let mut last = None;
         for &address in addresses {
             let peer = SocketAddr::new(address, port);
             // One silent address must not use up the time of the others.
-            let share = self.connect_timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-            let failure = match timeout(share, TcpStream::connect(peer)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => Failure::new(Cause::Connect, format!("{peer}: {error}")),
-                Err(_) => {
-                    Failure::new(Cause::Connect, format!("{peer}: no connection within {share:?}"))
-                }
+            let share = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+            let detail = match timeout(share, TcpStream::connect(peer)).await {
+                Ok(Ok(stream)) => return Ok((stream, peer)),
+                Ok(Err(error)) if is_shortage(&error) => return Err(NotConnected::Shortage(error)),
+                Ok(Err(error)) => format!("{peer}: {error}"),
+                Err(_) => format!("{peer}: no connection within {share:?}"),
             };
-            last = Some(NotConnected { failure, peer: Some(peer) });
+            let failure = Failure::new(Cause::Connect, detail);
+            last = Some(NotConnected::Failed { failure, peer: Some(peer) });
         }
-        Err(last.unwrap_or(NotConnected {
-            failure: Failure::new(Cause::Dns, "no address"),
-            peer: None,
-        }))
+        let nowhere = Failure::new(Cause::Dns, "the name has no address");
+        Err(last.unwrap_or(NotConnected::Failed { failure: nowhere, peer: None }))
+    }
+
+    /// Looks up, dials and shakes hands; notes in `stage` how far it got.
+    async fn reach(
+        &self,
+        target: &Target,
+        verify: bool,
+        limit: Duration,
+        stage: &Stage,
+    ) -> Result<(Stream, SocketAddr), NotConnected> {
+        let unreached = |failure| NotConnected::Failed { failure, peer: None };
+        let addresses = self.vetted_addresses(target.host()).await.map_err(unreached)?;
+        stage.set(Cause::Connect);
+        let (tcp, peer) = self.dial(&addresses, target.port(), limit).await?;
+        stage.set(Cause::Tls);
+        // A request is one write, and the answer is waited for: nothing is gained by holding small packets back.
+        let _ = tcp.set_nodelay(true);
+        let reached = |failure| NotConnected::Failed { failure, peer: Some(peer) };
+        Ok((self.handshake(tcp, target, verify).await.map_err(reached)?, peer))
     }
 
     async fn handshake(
@@ -221,33 +262,67 @@ impl Transport for Network {
         &self,
         target: &Target,
         verify: bool,
+        limit: Duration,
     ) -> Result<Box<dyn Connection>, NotConnected> {
-        let unreached = |failure| NotConnected { failure, peer: None };
-        let too_slow = |cause, what: &str| {
-            Failure::new(cause, format!("{what} within {:?}", self.connect_timeout))
-        };
-
-        let resolving = timeout(self.connect_timeout, self.vetted_addresses(target.host())).await;
-        let addresses = resolving
-            .unwrap_or_else(|_| Err(too_slow(Cause::Dns, "the name was not resolved")))
-            .map_err(unreached)?;
-        let tcp = self.dial(&addresses, target.port()).await?;
-        let peer = tcp
-            .peer_addr()
-            .map_err(|error| unreached(Failure::new(Cause::Connect, error.to_string())))?;
-        let reached = |failure| NotConnected { failure, peer: Some(peer) };
-        // A request is one write, and the answer is waited for: nothing is gained by holding small packets back.
-        let _ = tcp.set_nodelay(true);
-        let stream = timeout(self.connect_timeout, self.handshake(tcp, target, verify))
-            .await
-            .unwrap_or_else(|_| Err(too_slow(Cause::Tls, "the handshake did not end")))
-            .map_err(reached)?;
-        let connection = HttpConnection::new(stream, peer)
-            .await
-            .map_err(|error| reached(Failure::new(Cause::Protocol, error.to_string())))?;
+        let limit = limit.min(self.connect_timeout);
+        let stage = Stage::default();
+        let reached = timeout(limit, self.reach(target, verify, limit, &stage)).await;
+        let (stream, peer) = reached.unwrap_or_else(|_| {
+            let failure = Failure::new(stage.get(), format!("no connection within {limit:?}"));
+            Err(NotConnected::Failed { failure, peer: None })
+        })?;
+        let connection = HttpConnection::new(stream, peer).await.map_err(|error| {
+            let failure = Failure::new(Cause::Protocol, error.to_string());
+            NotConnected::Failed { failure, peer: Some(peer) }
+        })?;
         Ok(Box::new(connection))
     }
 }
+
+/// What a connection that takes too long is waiting for.
+#[derive(Default)]
+struct Stage(Mutex<Option<Cause>>);
+
+impl Stage {
+    fn set(&self, cause: Cause) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+    }
+
+    fn get(&self) -> Cause {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Cause::Dns)
+    }
+}
+
+/// Whether this machine, and not the receiver, is at fault.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(error).is_some_and(|errno| ours.contains(&errno))
+}
+
+/// The system's resolver, made when it is first needed, and made anew when its configuration has changed: at boot the
+/// file may not be there yet, and a laptop changes networks.
+#[derive(Default)]
+struct Resolver(Mutex<Option<(Option<SystemTime>, TokioResolver)>>);
+
+impl Resolver {
+    fn current(&self) -> Result<TokioResolver, hickory_resolver::net::NetError> {
+        let written =
+            std::fs::metadata(RESOLVER_CONFIGURATION).and_then(|file| file.modified()).ok();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((as_of, resolver)) if *as_of == written => Ok(resolver.clone()),
+            _ => {
+                let resolver = system_resolver()?;
+                *kept = Some((written, resolver.clone()));
+                Ok(resolver)
+            }
+        }
+    }
+}
+
+/// Where the system says whom to ask.
+const RESOLVER_CONFIGURATION: &str = "/etc/resolv.conf";
 
 fn system_resolver() -> Result<TokioResolver, hickory_resolver::net::NetError> {
     let mut builder = TokioResolver::builder_tokio()?;
@@ -267,7 +342,7 @@ struct HttpConnection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Driver,
     peer: SocketAddr,
-    written: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
     /// Whether the last answer was read to its end.
     is_clean: bool,
 }
@@ -290,23 +365,13 @@ impl Driver {
 
 impl HttpConnection {
     async fn new(stream: Stream, peer: SocketAddr) -> hyper::Result<Self> {
-        let written = Arc::new(AtomicUsize::new(0));
-        let wire = Wire { stream, written: written.clone() };
+        let meter = Arc::new(Meter::default());
+        let wire = Wire { stream, meter: meter.clone() };
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(HEAD_BYTES_MAX)
             .handshake(TokioIo::new(wire))
             .await?;
-        Ok(Self {
-            sender,
-            driver: Driver(Some(Box::pin(connection))),
-            peer,
-            written,
-            is_clean: true,
-        })
-    }
-
-    fn bytes_written(&self) -> usize {
-        self.written.load(Ordering::Relaxed)
+        Ok(Self { sender, driver: Driver(Some(Box::pin(connection))), peer, meter, is_clean: true })
     }
 
     /// Waits for the response's head, and drops the pass as soon as the request's is on its way.
@@ -315,21 +380,24 @@ impl HttpConnection {
         request: Request<Bytes>,
         pass: Pass,
     ) -> Result<http::Response<Incoming>, Interruption> {
-        let before = self.bytes_written();
+        let (written_before, read_before) = (self.meter.written(), self.meter.read());
         let response = self.sender.send_request(request.map(Full::new));
         tokio::pin!(response);
-        let (driver, written) = (&mut self.driver, &self.written);
-        let is_started = || written.load(Ordering::Relaxed) > before;
-
-        let early = {
-            let start = poll_fn(|context| {
-                driver.advance(context);
-                let answer = response.as_mut().poll(context);
-                if answer.is_pending() && !is_started() {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(answer)
+        let (driver, meter) = (&mut self.driver, &self.meter);
+        let mut advance = |context: &mut Context<'_>| {
+            driver.advance(context);
+            match response.as_mut().poll(context) {
+                Poll::Ready(answer) => Poll::Ready(answer.map_err(Interruption::Failed)),
+                Poll::Pending if meter.read() - read_before > PRELUDE_BYTES_MAX => {
+                    Poll::Ready(Err(Interruption::Babble))
                 }
+                Poll::Pending => Poll::Pending,
+            }
+        };
+        let early = {
+            let start = poll_fn(|context| match advance(context) {
+                Poll::Pending if meter.written() == written_before => Poll::Pending,
+                begun => Poll::Ready(begun),
             });
             tokio::select! {
                 biased;
@@ -338,17 +406,10 @@ impl HttpConnection {
             }
         };
         drop(pass);
-        let answer = match early {
+        match early {
             Poll::Ready(answer) => answer,
-            Poll::Pending => {
-                poll_fn(|context| {
-                    driver.advance(context);
-                    response.as_mut().poll(context)
-                })
-                .await
-            }
-        };
-        answer.map_err(Interruption::Failed)
+            Poll::Pending => poll_fn(advance).await,
+        }
     }
 
     /// Reads the body up to what is kept of it. Whatever goes wrong here, the head has decided already.
@@ -380,6 +441,8 @@ impl HttpConnection {
 /// Why an exchange ended without a response.
 enum Interruption {
     Failed(hyper::Error),
+    /// The receiver sent much, and none of it was an answer.
+    Babble,
     GaveUp,
 }
 
@@ -402,38 +465,46 @@ impl Connection for HttpConnection {
         pass: Pass,
         limit: Duration,
     ) -> Result<Answer, Unsent> {
-        let before = self.bytes_written();
+        let written_before = self.meter.written();
         self.is_clean = false;
-        let sleep = tokio::time::sleep(limit);
-        tokio::pin!(sleep);
-        let exchanged = tokio::select! {
-            biased;
-            exchanged = self.exchange(request, pass) => Some(exchanged),
-            () = &mut sleep => None,
-        };
-        let written = self.bytes_written() > before;
-        let failed = |failure| Unsent::Failed { failure, written };
-        let response = match exchanged {
-            Some(Ok(response)) => response,
-            Some(Err(Interruption::GaveUp)) => return Err(Unsent::GaveUp),
-            Some(Err(Interruption::Failed(error))) => return Err(failed(in_words(&error))),
-            None => {
-                return Err(failed(Failure::new(
-                    Cause::Timeout,
-                    format!("no answer within {limit:?}"),
-                )));
+        let mut answer = None;
+        // Tokio's timeout ends a future that is always ready, too, which a plain race against a timer does not.
+        let conversed = timeout(limit, self.converse(request, pass, &mut answer)).await;
+        if let Some(answer) = answer {
+            return Ok(answer);
+        }
+        let written = self.meter.written() > written_before;
+        let failure = match conversed {
+            Ok(Err(Interruption::GaveUp)) => return Err(Unsent::GaveUp),
+            Ok(Err(Interruption::Failed(error))) => in_words(&error),
+            Ok(Err(Interruption::Babble)) => Failure::new(
+                Cause::Protocol,
+                format!("no answer in the first {PRELUDE_BYTES_MAX} bytes"),
+            ),
+            Ok(Ok(())) | Err(_) => {
+                Failure::new(Cause::Timeout, format!("no answer within {limit:?}"))
             }
         };
-        let (head, incoming) = response.into_parts();
+        Err(Unsent::Failed { failure, written })
+    }
+}
+
+impl HttpConnection {
+    /// Sends the request and reads the answer; what of it has come stands in `answer`, also when this is cut short.
+    async fn converse(
+        &mut self,
+        request: Request<Bytes>,
+        pass: Pass,
+        answer: &mut Option<Answer>,
+    ) -> Result<(), Interruption> {
+        let (head, incoming) = self.exchange(request, pass).await?.into_parts();
         let retry_after =
             head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let mut body = Vec::new();
-        tokio::select! {
-            biased;
-            () = self.read_body(incoming, &mut body) => {}
-            () = &mut sleep => {}
-        }
-        Ok(Answer { status: head.status.as_u16(), retry_after, body })
+        let answer =
+            answer.insert(Answer { status: head.status.as_u16(), retry_after, body: Vec::new() });
+        // The head has decided; a body that takes its time is kept as far as it has come.
+        let _ = timeout(BODY_TIMEOUT, self.read_body(incoming, &mut answer.body)).await;
+        Ok(())
     }
 }
 
@@ -461,16 +532,34 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A stream that counts what was written to it: a request of which no byte was written can be sent once more.
+/// How many bytes went over a connection, either way.
+#[derive(Default)]
+struct Meter {
+    read: AtomicUsize,
+    written: AtomicUsize,
+}
+
+impl Meter {
+    fn read(&self) -> usize {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    fn written(&self) -> usize {
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that counts: a request of which no byte was written can be sent once more, and a receiver that sends
+/// anything but an answer is stopped.
 struct Wire {
     stream: Stream,
-    written: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
 }
 
 impl Wire {
     fn count(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &result {
-            self.written.fetch_add(*bytes, Ordering::Relaxed);
+            self.meter.written.fetch_add(*bytes, Ordering::Relaxed);
         }
         result
     }
@@ -482,10 +571,13 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let before = buffer.filled().len();
+        let result = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
+        };
+        self.meter.read.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
+        result
     }
 }
 

@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 use postrider_store::{Purge, Store};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, directory::Directory, vault::Vault};
+use crate::{
+    clock::Clock,
+    directory::Directory,
+    dispatch::{Note, Notes},
+    vault::Vault,
+};
 
 /// How often the store is asked whether another process, the command line, changed it. What it changed is to be honoured
 /// within a second.
@@ -31,6 +36,8 @@ pub struct Upkeep {
     pub directory: Arc<Directory>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Tells dispatch what can go on.
+    pub notes: Notes,
     /// How long events and attempts are kept.
     pub retention: Duration,
     /// How long an idempotency key counts.
@@ -67,8 +74,16 @@ impl Upkeep {
                 // Before, so that a revoked token does not count for as long as a refresh takes; after, because what was
                 // checked meanwhile was checked against the old directory.
                 (self.on_change)();
-                if let Err(error) = self.directory.refresh_all(&*self.store, &self.vault).await {
-                    tracing::error!("the directory could not be refreshed, and will be: {error}");
+                let was_stale = self.directory.is_stale();
+                match self.directory.refresh_all(&*self.store, &self.vault).await {
+                    // An activation may have been among what could not be taken in.
+                    Ok(()) if was_stale => self.notes.send(Note::LookAgain),
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::error!(
+                            "the directory could not be refreshed, and will be: {error}"
+                        );
+                    }
                 }
                 (self.on_change)();
             }

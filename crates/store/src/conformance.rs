@@ -81,6 +81,7 @@ macro_rules! conformance {
             }
             deliveries {
                 the_earliest_due_are_claimed_first_and_ties_break_by_id
+                a_claim_stops_before_its_bytes_are_exceeded_but_takes_one
                 an_inactive_endpoints_deliveries_wait
                 a_retry_is_due_when_it_was_settled
                 a_delivery_that_ended_is_owed_no_more

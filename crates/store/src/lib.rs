@@ -174,13 +174,13 @@ pub trait Store: Send + Sync + 'static {
     /// Owes old events to an endpoint once more, due at `by.at`: all of them or none.
     async fn resend(&self, resend: Resend, by: By) -> Result<Resent>;
 
-    /// Leases up to `limit` pending deliveries of one endpoint that are due at `now`, the earliest first. Answers none
+    /// Leases pending deliveries of one endpoint that are due at `now`, the earliest first, up to a limit. Answers none
     /// when the endpoint is inactive or deleted. Looks at this endpoint's deliveries alone.
     async fn claim_due(
         &self,
         endpoint: EndpointId,
         now: Timestamp,
-        limit: u32,
+        limit: ClaimLimit,
         lease: Lease,
     ) -> Result<Claim>;
 

@@ -524,6 +524,22 @@ pub enum Resent {
     UnknownEvent(EventId),
 }
 
+/// How much a claim takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimLimit {
+    /// At most so many deliveries.
+    pub count: u32,
+    /// Of at most so many payload bytes together; but one delivery is taken however large it is, or it would never be.
+    pub bytes: usize,
+}
+
+impl ClaimLimit {
+    /// A limit of deliveries alone.
+    pub const fn count(count: u32) -> Self {
+        Self { count, bytes: usize::MAX }
+    }
+}
+
 /// What a claim came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {

@@ -131,8 +131,8 @@ async fn signed_by_user(app: &App, token: &str) -> Result<(User, Claims), ApiErr
     let user = app.store.user(UserId::new(named)).await?.ok_or(ApiError::TokenNotValid)?;
     let snapshot = app.directory.snapshot();
     let tenant = snapshot.tenant(user.tenant).ok_or(ApiError::TokenNotValid)?;
-    let claims =
-        signed_claims(token, tenant.jwt_secret.as_bytes()).ok_or(ApiError::TokenNotValid)?;
+    let secret = tenant.jwt_secret.as_ref().ok_or(ApiError::TokenNotValid)?;
+    let claims = signed_claims(token, secret.as_bytes()).ok_or(ApiError::TokenNotValid)?;
     Ok((user, claims))
 }
 

@@ -6,7 +6,7 @@ use super::{
     World,
     world::{at, attempts_by, by},
 };
-use crate::{AttemptField, Claim, EndpointChange, Lease, Recorded};
+use crate::{AttemptField, Claim, ClaimLimit, EndpointChange, Lease, Recorded};
 
 fn ids(claim: &Claim) -> Vec<DeliveryId> {
     claim.deliveries.iter().map(|delivery| delivery.id).collect()
@@ -14,8 +14,26 @@ fn ids(claim: &Claim) -> Vec<DeliveryId> {
 
 impl World {
     async fn claim(&self, endpoint: EndpointId, seconds: i64, lease: i64) -> Claim {
-        self.store.claim_due(endpoint, at(seconds), 100, Lease(lease)).await.unwrap()
+        self.store
+            .claim_due(endpoint, at(seconds), ClaimLimit::count(100), Lease(lease))
+            .await
+            .unwrap()
     }
+}
+
+pub async fn a_claim_stops_before_its_bytes_are_exceeded_but_takes_one(world: World) {
+    let tenant = world.tenant("default").await;
+    let endpoint = world.endpoint(tenant).await;
+    for accepted in 0..4 {
+        world.publish(tenant, &[endpoint], accepted).await;
+    }
+    let one = ClaimLimit { count: 9, bytes: 0 };
+    let claim = world.store.claim_due(endpoint, at(9), one, Lease(1)).await.unwrap();
+    assert_eq!((claim.deliveries.len(), claim.next_due), (1, Some(at(1))), "one, however large");
+    let length = claim.deliveries[0].payload.len();
+    let two = ClaimLimit { count: 9, bytes: 3 * length - 1 };
+    let claim = world.store.claim_due(endpoint, at(9), two, Lease(1)).await.unwrap();
+    assert_eq!((claim.deliveries.len(), claim.next_due), (2, Some(at(3))));
 }
 
 pub async fn the_earliest_due_are_claimed_first_and_ties_break_by_id(world: World) {
@@ -29,13 +47,15 @@ pub async fn the_earliest_due_are_claimed_first_and_ties_break_by_id(world: Worl
     world.publish(tenant, &[other], 0).await;
     expected.sort();
     let expected: Vec<_> = expected.into_iter().map(|(_, id)| id).collect();
-    let claim = world.store.claim_due(endpoint, at(5), 2, Lease(1)).await.unwrap();
+    let claim =
+        world.store.claim_due(endpoint, at(5), ClaimLimit::count(2), Lease(1)).await.unwrap();
     assert_eq!((ids(&claim), claim.next_due), (expected[..2].to_vec(), Some(at(3))));
     let claim = world.claim(endpoint, 5, 1).await;
     assert_eq!((ids(&claim), claim.next_due), (expected[2..4].to_vec(), Some(at(9))));
     let claim = world.claim(endpoint, 5, 1).await;
     assert_eq!((ids(&claim), claim.next_due), (vec![], Some(at(9))));
-    let claim = world.store.claim_due(endpoint, at(50), 0, Lease(1)).await.unwrap();
+    let claim =
+        world.store.claim_due(endpoint, at(50), ClaimLimit::count(0), Lease(1)).await.unwrap();
     assert_eq!((ids(&claim), claim.next_due), (vec![], Some(at(9))));
 }
 

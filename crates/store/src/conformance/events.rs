@@ -7,8 +7,8 @@ use super::{
     world::{at, by, event_type, purge_nothing},
 };
 use crate::{
-    EndpointChange, IdKind, IdempotencyKey, Lease, PublishAnswer, Published, Purge, Resend, Resent,
-    StoreError,
+    ClaimLimit, EndpointChange, IdKind, IdempotencyKey, Lease, PublishAnswer, Published, Purge,
+    Resend, Resent, StoreError,
 };
 
 fn key(text: &str, body: u8, not_before: i64) -> Option<IdempotencyKey> {
@@ -19,7 +19,11 @@ fn key(text: &str, body: u8, not_before: i64) -> Option<IdempotencyKey> {
 impl World {
     /// How many deliveries of an endpoint can be claimed, ever.
     async fn owed(&self, endpoint: EndpointId) -> usize {
-        let claim = self.store.claim_due(endpoint, at(1_000_000), 1000, Lease(77)).await.unwrap();
+        let claim = self
+            .store
+            .claim_due(endpoint, at(1_000_000), ClaimLimit::count(1000), Lease(77))
+            .await
+            .unwrap();
         let ids: Vec<_> = claim.deliveries.iter().map(|delivery| delivery.id).collect();
         self.store.give_back(ids.clone(), Lease(77)).await.unwrap();
         ids.len()
@@ -35,9 +39,11 @@ pub async fn a_published_event_is_owed_to_its_endpoints(world: World) {
     let (first, second) = (world.endpoint(tenant).await, world.endpoint(tenant).await);
     let (event, deliveries) = world.publish(tenant, &[first, second], 5).await;
     for (endpoint, id) in [first, second].into_iter().zip(deliveries) {
-        let early = world.store.claim_due(endpoint, at(4), 9, Lease(1)).await.unwrap();
+        let early =
+            world.store.claim_due(endpoint, at(4), ClaimLimit::count(9), Lease(1)).await.unwrap();
         assert_eq!((early.deliveries, early.next_due), (vec![], Some(at(5))));
-        let claim = world.store.claim_due(endpoint, at(5), 9, Lease(1)).await.unwrap();
+        let claim =
+            world.store.claim_due(endpoint, at(5), ClaimLimit::count(9), Lease(1)).await.unwrap();
         assert_eq!((claim.deliveries.len(), claim.next_due), (1, None));
         let claimed = &claim.deliveries[0];
         assert_eq!((claimed.id, claimed.event), (id, event));
@@ -169,9 +175,11 @@ pub async fn a_resend_owes_an_event_once_more(world: World) {
     let (first, second) = (world.delivery_id().await, world.delivery_id().await);
     let resend = Resend { tenant, endpoint, events: vec![(event, first), (event, second)] };
     assert_eq!(world.store.resend(resend, by(8)).await.unwrap(), Resent::Done);
-    let claim = world.store.claim_due(endpoint, at(7), 9, Lease(1)).await.unwrap();
+    let claim =
+        world.store.claim_due(endpoint, at(7), ClaimLimit::count(9), Lease(1)).await.unwrap();
     assert_eq!((claim.deliveries, claim.next_due), (vec![], Some(at(8))));
-    let claim = world.store.claim_due(endpoint, at(8), 9, Lease(1)).await.unwrap();
+    let claim =
+        world.store.claim_due(endpoint, at(8), ClaimLimit::count(9), Lease(1)).await.unwrap();
     let claimed: Vec<_> = claim.deliveries.iter().map(|d| (d.id, d.event, d.trigger)).collect();
     assert_eq!(claimed, [first, second].map(|id| (id, event, Trigger::Resend)));
     assert_eq!(claim.deliveries[0].payload, format!("payload of {event}"));

@@ -13,7 +13,7 @@ use super::{
     world::{Leased, at, by, event_type, purge_nothing},
 };
 use crate::{
-    AttemptField, AttemptQuery, EndpointChange, EndpointField, EndpointQuery, IdKind,
+    AttemptField, AttemptQuery, ClaimLimit, EndpointChange, EndpointField, EndpointQuery, IdKind,
     IdempotencyKey, Lease, NewToken, NewUser, OrderBy, Purge, Resend, Result, StoreError,
 };
 
@@ -328,6 +328,8 @@ impl Run {
             }
             &Command::Claim { endpoint, ahead, limit, lease } => {
                 let (now, lease) = (at(self.seconds + ahead), Lease(lease));
+                // Some claims are cut short by their bytes, some by their count.
+                let limit = ClaimLimit { count: limit, bytes: limit as usize * 30 };
                 let claim = store.claim_due(EndpointId::new(endpoint), now, limit, lease).await;
                 self.leased.extend(claim.iter().flat_map(|claim| &claim.deliveries).map(
                     |claimed| Leased {

@@ -8,7 +8,9 @@ use super::{
     World,
     world::{at, attempts_by, by, purge_nothing},
 };
-use crate::{AttemptField, AttemptQuery, EndpointChange, IdempotencyKey, Lease, Published, Purge};
+use crate::{
+    AttemptField, AttemptQuery, ClaimLimit, EndpointChange, IdempotencyKey, Lease, Published, Purge,
+};
 
 fn by_sent_at() -> AttemptQuery {
     attempts_by(AttemptField::SentAt, false)
@@ -77,7 +79,8 @@ pub async fn old_events_that_are_owed_hide_none_behind_them(world: World) {
     assert_eq!(world.purge(attempts_before(9)).await, 0);
     let change = EndpointChange { is_active: Some(true), ..Default::default() };
     world.store.update_endpoint(tenant, dead, change, by(10)).await.unwrap();
-    let claim = world.store.claim_due(dead, at(11), 100, Lease(1)).await.unwrap();
+    let claim =
+        world.store.claim_due(dead, at(11), ClaimLimit::count(100), Lease(1)).await.unwrap();
     assert_eq!(claim.deliveries.len(), 20);
 }
 

@@ -9,9 +9,9 @@ use postrider_kernel::{
 };
 
 use crate::{
-    Actor, AttemptField, AttemptQuery, AttemptRecord, By, EndpointField, EndpointQuery, IdKind,
-    Lease, NewDelivery, NewEndpoint, NewSecret, NewTenant, OrderBy, Publication, Published, Purge,
-    Sealed, Store,
+    Actor, AttemptField, AttemptQuery, AttemptRecord, By, ClaimLimit, EndpointField, EndpointQuery,
+    IdKind, Lease, NewDelivery, NewEndpoint, NewSecret, NewTenant, OrderBy, Publication, Published,
+    Purge, Sealed, Store,
 };
 
 /// A store, and shorthands.
@@ -161,7 +161,8 @@ impl World {
 
     /// Claims the one delivery of an endpoint that is due then.
     pub async fn claim_one(&self, endpoint: EndpointId, seconds: i64, lease: Lease) -> Leased {
-        let claim = self.store.claim_due(endpoint, at(seconds), 1, lease).await.unwrap();
+        let claim =
+            self.store.claim_due(endpoint, at(seconds), ClaimLimit::count(1), lease).await.unwrap();
         let claimed = claim.deliveries.first().expect("a delivery is due");
         Leased {
             tenant: claimed.tenant,

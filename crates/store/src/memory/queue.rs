@@ -6,8 +6,8 @@ use postrider_kernel::{
 
 use super::{KeptAnswer, KeptDelivery, KeptEvent, State, refused, repeats};
 use crate::{
-    Action, Actor, AttemptRecord, By, Claim, ClaimedDelivery, Lease, Publication, Published,
-    Recorded, Resend, Resent, Result,
+    Action, Actor, AttemptRecord, By, Claim, ClaimLimit, ClaimedDelivery, Lease, Publication,
+    Published, Recorded, Resend, Resent, Result,
 };
 
 impl State {
@@ -109,7 +109,7 @@ impl State {
         &mut self,
         endpoint: EndpointId,
         now: Timestamp,
-        limit: u32,
+        limit: ClaimLimit,
         lease: Lease,
     ) -> Claim {
         let takes = self
@@ -122,9 +122,21 @@ impl State {
             .map(|(id, delivery)| (delivery.due_at, id))
             .collect();
         due.sort();
-        due.truncate(limit as usize);
-        let deliveries = due.into_iter().filter_map(|(_, id)| self.lease(id, lease)).collect();
+        due.truncate(limit.count as usize);
+        let mut bytes = 0;
+        let fits = |id: &DeliveryId| {
+            let is_first = bytes == 0;
+            bytes += self.payload_length(*id);
+            is_first || bytes <= limit.bytes
+        };
+        let taken: Vec<DeliveryId> = due.into_iter().map(|(_, id)| id).take_while(fits).collect();
+        let deliveries = taken.into_iter().filter_map(|id| self.lease(id, lease)).collect();
         Claim { deliveries, next_due: self.earliest_due_if_live(endpoint) }
+    }
+
+    fn payload_length(&self, id: DeliveryId) -> usize {
+        let event = self.deliveries.get(&id).and_then(|delivery| self.events.get(&delivery.event));
+        event.map_or(0, |event| event.payload.len())
     }
 
     fn lease(&mut self, id: DeliveryId, lease: Lease) -> Option<ClaimedDelivery> {

@@ -12,10 +12,10 @@ use postrider_kernel::{
 use super::{KeptEndpoint, KeptSecret, MemoryStore, State, refused, repeats};
 use crate::{
     Action, Attempt, AttemptField, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry,
-    Claim, DirectoryEntry, Endpoint, EndpointChange, EndpointField, EndpointQuery, IdKind, Lease,
-    NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page, Publication, Published, Purge,
-    Recorded, Resend, Resent, Result, Sealed, Store, StoredSecret, Subscription, Tenant, Token,
-    User,
+    Claim, ClaimLimit, DirectoryEntry, Endpoint, EndpointChange, EndpointField, EndpointQuery,
+    IdKind, Lease, NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page, Publication,
+    Published, Purge, Recorded, Resend, Resent, Result, Sealed, Store, StoredSecret, Subscription,
+    Tenant, Token, User,
 };
 
 #[async_trait]
@@ -378,7 +378,7 @@ impl Store for MemoryStore {
         &self,
         endpoint: EndpointId,
         now: Timestamp,
-        limit: u32,
+        limit: ClaimLimit,
         lease: Lease,
     ) -> Result<Claim> {
         Ok(self.state().claim_due(endpoint, now, limit, lease))

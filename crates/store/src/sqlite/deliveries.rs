@@ -7,10 +7,12 @@ use rusqlite::{Connection, Row, named_params};
 
 use super::{
     attempts, endpoints, events, ids,
-    query::{all, any, corrupt, execute, first, narrow, number, sql},
+    query::{all, all_while, any, corrupt, execute, first, narrow, number, sql},
     writer::Totals,
 };
-use crate::{Actor, AttemptRecord, By, Claim, ClaimedDelivery, IdKind, Lease, Recorded, Result};
+use crate::{
+    Actor, AttemptRecord, By, Claim, ClaimLimit, ClaimedDelivery, IdKind, Lease, Recorded, Result,
+};
 
 /// The number that stands for a status in `delivery.status`. The statements in `sql/` write 0 and 1 out, since the
 /// partial indexes of pending and leased deliveries serve only those that do.
@@ -50,7 +52,7 @@ pub(super) fn claim_due(
     connection: &Connection,
     endpoint: EndpointId,
     now: Timestamp,
-    limit: u32,
+    limit: ClaimLimit,
     lease: Lease,
 ) -> Result<Claim> {
     let select = "SELECT 1 FROM endpoint WHERE id = ?1 AND is_active = 1 AND deleted_at IS NULL";
@@ -116,15 +118,21 @@ fn due(
     connection: &Connection,
     endpoint: EndpointId,
     now: Timestamp,
-    limit: u32,
+    limit: ClaimLimit,
 ) -> Result<Vec<ClaimedDelivery>> {
     let parameters = named_params! {
         ":endpoint_id": endpoint.get(),
         ":now": now.as_micros(),
-        ":limit": limit,
+        ":limit": limit.count,
     };
-    all(connection, sql!("select_due"), parameters, |row| {
-        Ok(ClaimedDelivery {
+    let mut bytes = 0;
+    all_while(connection, sql!("select_due"), parameters, |row| {
+        let is_first = bytes == 0;
+        bytes += row.get_ref("payload")?.as_blob().map_or(0, <[u8]>::len);
+        if !is_first && bytes > limit.bytes {
+            return Ok(None);
+        }
+        Ok(Some(ClaimedDelivery {
             id: DeliveryId::new(row.get("id")?),
             tenant: TenantId::new(row.get("tenant_id")?),
             endpoint,
@@ -132,7 +140,7 @@ fn due(
             payload: events::read_payload(row)?,
             trigger: read_trigger(row)?,
             attempts_made: narrow(row, "attempts_made")?,
-        })
+        }))
     })
 }
 

@@ -47,10 +47,11 @@ use self::{
     writer::{Totals, Writer},
 };
 use crate::{
-    Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, DirectoryEntry,
-    Endpoint, EndpointChange, EndpointQuery, IdKind, Lease, NewEndpoint, NewSecret, NewTenant,
-    NewToken, NewUser, Page, Publication, Published, Purge, Recorded, Resend, Resent, Result,
-    Sealed, Store, StoreError, StoredSecret, Tenant, Token, User, group_commit::GroupCommit,
+    Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, ClaimLimit,
+    DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, IdKind, Lease, NewEndpoint, NewSecret,
+    NewTenant, NewToken, NewUser, Page, Publication, Published, Purge, Recorded, Resend, Resent,
+    Result, Sealed, Store, StoreError, StoredSecret, Tenant, Token, User,
+    group_commit::GroupCommit,
 };
 
 /// Two handles of one process must not open a new file at the same moment: see [`connect`] on locks.
@@ -272,7 +273,7 @@ impl Store for SqliteStore {
         &self,
         endpoint: EndpointId,
         now: Timestamp,
-        limit: u32,
+        limit: ClaimLimit,
         lease: Lease,
     ) -> Result<Claim> {
         self.write(move |c, _| deliveries::claim_due(c, endpoint, now, limit, lease)).await

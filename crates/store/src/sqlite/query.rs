@@ -47,11 +47,24 @@ pub(super) fn all<T>(
     parameters: impl Params,
     mut read: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
+    all_while(connection, sql, parameters, |row| read(row).map(Some))
+}
+
+/// The rows of a statement up to the first that `read` doesn't want.
+pub(super) fn all_while<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+    mut read: impl FnMut(&Row<'_>) -> Result<Option<T>>,
+) -> Result<Vec<T>> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(parameters)?;
     let mut answers = Vec::new();
     while let Some(row) = rows.next()? {
-        answers.push(read(row)?);
+        match read(row)? {
+            Some(answer) => answers.push(answer),
+            None => break,
+        }
     }
     Ok(answers)
 }

@@ -1,6 +1,6 @@
 //! The checks, one function each.
 
-use std::{io::ErrorKind, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{io::ErrorKind, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use postrider::{
     clock::Clock,
@@ -237,9 +237,9 @@ async fn reach(config: &Config, target: &Target) -> Finding {
         Ok(network) => network,
         Err(error) => return Bad(error.to_string()),
     };
-    match network.connect(target, true).await {
+    match network.connect(target, true, Duration::MAX).await {
         Ok(connection) => Well(format!("{} is reached at {}", target.as_str(), connection.peer())),
-        Err(error) => Bad(format!("{} is not reached: {}", target.as_str(), error.failure)),
+        Err(error) => Bad(format!("{} is not reached: {}", target.as_str(), error)),
     }
 }
 

@@ -7,7 +7,7 @@ use postrider_kernel::Next;
 
 use super::{database, open_here};
 use crate::{
-    AttemptField, IdKind, Lease, Published, Recorded, StoreError,
+    AttemptField, ClaimLimit, IdKind, Lease, Published, Recorded, StoreError,
     conformance::{World, world::attempts_by},
     sqlite::{SqliteStore, query::first},
 };
@@ -78,7 +78,11 @@ async fn a_failing_verb_does_not_fail_its_neighbours() {
     let answers = tokio::join!(publish(0), publish(1), publish(2));
     assert_eq!((answers.0.unwrap(), answers.2.unwrap()), (Published::Fresh, Published::Fresh));
     assert!(matches!(answers.1, Err(StoreError::Inconsistent(_))));
-    let claim = world.store.claim_due(endpoint, all[0].accepted_at, 9, Lease(1)).await.unwrap();
+    let claim = world
+        .store
+        .claim_due(endpoint, all[0].accepted_at, ClaimLimit::count(9), Lease(1))
+        .await
+        .unwrap();
     assert_eq!(claim.deliveries.len(), 2);
 }
 
