@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -18,7 +19,7 @@ use postrider_kernel::{
 };
 use postrider_store::{AttemptRecord, IdKind, Lease, Recorded, Store, StoreError};
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,7 +29,7 @@ use crate::{
     directory::{Directory, EndpointView},
     dispatch::{Note, Notes, Stray},
     ids::Ids,
-    lanes::{Job, Lane, Refill, Turn},
+    lanes::{First, Job, Lane, Refill, Turn},
     transport::{Connection, NotConnected, Transport, Unsent},
     vault::Vault,
 };
@@ -80,18 +81,18 @@ pub struct Deliverer {
 /// that take many permits, and their time, leave a part of them to the first requests of everybody else.
 #[derive(Debug)]
 pub struct Permits {
-    all: Semaphore,
-    further: Semaphore,
+    all: Arc<Semaphore>,
+    further: Arc<Semaphore>,
     idle: Arc<Semaphore>,
 }
 
 impl Permits {
-    /// Limits for so many requests in flight.
-    pub fn new(concurrency: usize) -> Self {
+    /// Limits for so many requests in flight, and so many connections at rest.
+    pub fn new(concurrency: usize, idle: usize) -> Self {
         Self {
-            all: Semaphore::new(concurrency),
-            further: Semaphore::new((concurrency - concurrency / 4).max(1)),
-            idle: Arc::new(Semaphore::new(concurrency)),
+            all: Arc::new(Semaphore::new(concurrency)),
+            further: Arc::new(Semaphore::new((concurrency - concurrency / 4).max(1))),
+            idle: Arc::new(Semaphore::new(idle)),
         }
     }
 }
@@ -203,6 +204,19 @@ impl Deliverer {
     }
 }
 
+/// The right to have a request in flight.
+struct Permit {
+    first: Option<First>,
+    _further: Option<OwnedSemaphorePermit>,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Permit {
+    fn is_first(&self) -> bool {
+        self.first.is_some()
+    }
+}
+
 /// One worker of a lane, with its connection.
 struct Worker {
     lane: Arc<Lane>,
@@ -258,6 +272,8 @@ enum Tried {
 enum Reason {
     /// Its endpoint was deactivated, or a drain held it up: it is still owed, and no try was used up.
     Postponed,
+    /// This machine has no socket, port or memory for it.
+    Shortage,
     /// Its endpoint was deleted.
     Gone,
 }
@@ -280,34 +296,22 @@ impl Worker {
                 // This worker's own record may be the one that everybody waits for.
                 self.finish_recording().await;
             }
-            let first = lane.first();
-            let permitted = async {
-                deliverer.recording.works().await;
-                let further = match first {
-                    Some(_) => None,
-                    None => Some(deliverer.permits.further.acquire().await),
-                };
-                (further, deliverer.permits.all.acquire().await)
-            };
-            let permits = tokio::select! {
-                biased;
-                () = deliverer.stopping.cancelled() => break,
-                permits = permitted => permits,
-            };
-            match lane.turn(first.is_some()) {
+            if !lane.has_work() {
+                self.finish_recording().await;
+                self.ask_for_more(lane.wants_more());
+                if self.rest().await { continue } else { break }
+            }
+            let Some(permit) = self.permit().await else { break };
+            match lane.turn(permit.is_first()) {
                 Turn::Job(job, refill) => {
                     self.ask_for_more(refill);
-                    self.deliver(*job).await;
-                    drop((permits, first));
-                }
-                Turn::Empty => {
-                    drop((permits, first));
-                    self.finish_recording().await;
-                    self.ask_for_more(lane.wants_more());
-                    if !self.rest().await {
-                        break;
+                    let unconnected = self.deliver(*job).await;
+                    drop(permit);
+                    if let Some(job) = unconnected {
+                        self.wait_for_sockets(job).await;
                     }
                 }
+                Turn::Empty => {}
                 Turn::Retire => {
                     self.has_left = true;
                     break;
@@ -315,6 +319,44 @@ impl Worker {
             }
         }
         self.finish_recording().await;
+    }
+
+    /// Waits for the right to send; none when the service stops.
+    async fn permit(&mut self) -> Option<Permit> {
+        let deliverer = self.deliverer.clone();
+        let first = self.lane.first();
+        let permitted = async {
+            deliverer.recording.works().await;
+            let further = match first {
+                Some(_) => None,
+                None => Some(deliverer.permits.further.clone().acquire_owned().await.ok()?),
+            };
+            let all = deliverer.permits.all.clone().acquire_owned().await.ok()?;
+            Some(Permit { first, _further: further, _all: all })
+        };
+        let mut permitted = std::pin::pin!(permitted);
+        if deliverer.stopping.is_cancelled() {
+            return None;
+        }
+        if let Poll::Ready(permit) = futures_util::poll!(&mut permitted) {
+            return permit;
+        }
+        let _place = self.place_for_idle();
+        tokio::select! {
+            biased;
+            () = deliverer.stopping.cancelled() => None,
+            permit = permitted => permit,
+        }
+    }
+
+    /// A place among the connections that nobody uses; without one this worker's is closed, so that no more sockets are
+    /// open than requests may be in flight and connections at rest.
+    fn place_for_idle(&mut self) -> Option<OwnedSemaphorePermit> {
+        let place = self.deliverer.permits.idle.clone().try_acquire_owned().ok();
+        if place.is_none() {
+            self.held = None;
+        }
+        place
     }
 
     fn ask_for_more(&self, refill: Refill) {
@@ -326,11 +368,7 @@ impl Worker {
 
     /// Waits for a delivery; `false` when this worker is to end instead.
     async fn rest(&mut self) -> bool {
-        // Where too many connections rest already, this one is closed.
-        let place = self.deliverer.permits.idle.clone().try_acquire_owned();
-        if place.is_err() {
-            self.held = None;
-        }
+        let _place = self.place_for_idle();
         tokio::select! {
             biased;
             () = self.deliverer.stopping.cancelled() => false,
@@ -343,22 +381,35 @@ impl Worker {
         }
     }
 
-    async fn deliver(&mut self, job: Job) {
+    /// Attempts a delivery. It is handed back when this machine has no socket for it.
+    async fn deliver(&mut self, job: Job) -> Option<Job> {
         self.in_hand = Some(job.delivery.id);
         match self.attempt(&job).await {
             Tried::Attempted(attempted) => self.settle(job, attempted).await,
             Tried::Not(Reason::Postponed) => self.give_back(job),
+            Tried::Not(Reason::Shortage) => return Some(job),
             // What is owed to a deleted endpoint is purged with it.
             Tried::Not(Reason::Gone) => {}
         }
+        self.in_hand = None;
+        None
+    }
+
+    /// Gives a delivery back after a while, without a permit, so that those who have connections go on.
+    async fn wait_for_sockets(&mut self, job: Job) {
+        tokio::select! {
+            () = self.deliverer.stopping.cancelled() => {}
+            () = self.deliverer.clock.sleep(SHORTAGE_PAUSE) => {}
+        }
+        self.give_back(job);
         self.in_hand = None;
     }
 
     /// Makes one try. A request that failed on a reused connection before a byte of it was written is not one: it is
     /// sent once more on a fresh connection, signed anew.
     async fn attempt(&mut self, job: &Job) -> Tried {
-        let mut begun_at = self.deliverer.clock.now();
-        let mut begun = self.deliverer.clock.monotonic();
+        let begun_at = self.deliverer.clock.now();
+        let begun = self.deliverer.clock.monotonic();
         let mut may_repeat = true;
         loop {
             let view = match self.view_of(job) {
@@ -377,14 +428,9 @@ impl Worker {
                     });
                 }
                 Err(NotConnected::Shortage(error)) => {
-                    tracing::error!(endpoint = %job.delivery.endpoint, "this machine can't connect now, and tries again: {error}");
-                    tokio::select! {
-                        () = self.deliverer.stopping.cancelled() => return Tried::Not(Reason::Postponed),
-                        () = self.deliverer.clock.sleep(SHORTAGE_PAUSE) => {}
-                    }
-                    (begun_at, begun) =
-                        (self.deliverer.clock.now(), self.deliverer.clock.monotonic());
-                    continue;
+                    let endpoint = job.delivery.endpoint;
+                    tracing::error!(%endpoint, "this machine can't connect now, and tries again: {error}");
+                    return Tried::Not(Reason::Shortage);
                 }
             };
             let sent = match self.sign_and_send(job, begun).await {

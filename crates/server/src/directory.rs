@@ -262,3 +262,24 @@ impl Directory {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use postrider_store::memory::MemoryStore;
+
+    #[tokio::test]
+    async fn a_picture_that_was_refreshed_is_not_stale() {
+        let directory = Directory::new(Composing {
+            signature_header: HeaderName::from_static("postrider-signature"),
+            user_agent: HeaderValue::from_static("Postrider"),
+        });
+        let vault = Vault::with_key(&[1; 32], Arc::new(SystemClock::new())).unwrap();
+        let store = MemoryStore::default();
+        directory.refresh_all(&store, &vault).await.unwrap();
+        assert!(!directory.is_stale());
+        directory.refresh(TenantId::new(1), &store, &vault).await.unwrap();
+        assert!(!directory.is_stale());
+    }
+}

@@ -280,6 +280,11 @@ impl Lane {
         }
     }
 
+    /// Whether a delivery waits here.
+    pub fn has_work(&self) -> bool {
+        !self.state().queue.is_empty()
+    }
+
     /// Waits until there may be a delivery to take.
     pub async fn wait(&self) {
         let mut notified = std::pin::pin!(self.work.notified());

@@ -61,7 +61,6 @@ pub async fn run(
     on_ready: impl FnOnce(SocketAddr),
 ) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen()?;
-    raise_open_files_limit();
     let service = tokio::select! {
         started = Service::start(config, opened) => started?,
         () = signals.next() => return Ok(()),
@@ -76,15 +75,31 @@ pub async fn run(
     Ok(())
 }
 
-/// Takes as many open files as the system allows us: each connection is one, and the usual limit is no more than the
-/// requests in flight that are allowed.
-fn raise_open_files_limit() {
+/// Takes as many open files as the system allows us, and answers how many that are: each connection is one, and the
+/// usual limit is no more than the requests in flight that are allowed.
+fn raise_open_files_limit() -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+    let before = getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: before.maximum, ..before };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!("the limit of open files could not be raised: {error}");
     }
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// The permits that fit both the configuration and the limit of open files, of which the API and the store need a part.
+fn permits(concurrency: u32) -> anyhow::Result<Permits> {
+    let (wanted, open_files) = (usize::try_from(concurrency)?, raise_open_files_limit());
+    let in_flight = wanted.min((open_files / 8 * 3).max(1));
+    if in_flight < wanted {
+        tracing::warn!(
+            "{wanted} requests in flight do not fit the limit of {open_files} open files: it will be {in_flight}; \
+             `ulimit -n {}` allows all of them",
+            wanted * 3
+        );
+    }
+    Ok(Permits::new(in_flight, wanted.min(open_files / 4)))
 }
 
 /// A service that runs.
@@ -139,7 +154,7 @@ impl Service {
             clock: instance.clock.clone(),
             ids: ids.clone(),
             notes: notes.clone(),
-            permits: Permits::new(usize::try_from(config.concurrency)?),
+            permits: permits(config.concurrency)?,
             lease: instance.store.begin_life().await?,
             schedule: config.retry_schedule.clone(),
             request_timeout: config.request_timeout,

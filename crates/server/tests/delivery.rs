@@ -191,6 +191,7 @@ async fn every_way_not_to_answer_has_its_cause() {
     let babbling =
         Receiver::scripted(|_, _| Reply::Raw(b"220 smtp.receiver.example ESMTP\r\n\r\n")).await;
     let flooding = Receiver::scripted(|_, _| Reply::Endless(b"HTTP/1.1 200 OK\r\nx: ")).await;
+    let interim = Receiver::scripted(|_, _| Reply::Flood(b"HTTP/1.1 100 Continue\r\n\r\n")).await;
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let refused = format!("http://{}/", nobody.local_addr().unwrap());
     drop(nobody);
@@ -199,6 +200,7 @@ async fn every_way_not_to_answer_has_its_cause() {
         (closing.url.clone(), "closed"),
         (babbling.url.clone(), "protocol"),
         (flooding.url.clone(), "protocol"),
+        (interim.url.clone(), "protocol"),
         (refused, "connect"),
         (plain_as_tls, "tls"),
         ("http://no-such-host.invalid/".to_owned(), "dns"),
@@ -378,6 +380,76 @@ async fn no_more_requests_are_in_flight_than_the_endpoint_allows() {
         healthy.next().await;
     }
     assert_eq!(receiver.connections(), 3);
+}
+
+#[tokio::test]
+async fn endpoints_that_hang_leave_room_for_the_first_request_of_everybody_else() {
+    let server = Server::start(&["--concurrency", "8", "--endpoint-concurrency", "8"]).await;
+    let client = server.client();
+    let hanging = Receiver::scripted(|_, _| Reply::RawThenHang(b"")).await;
+    let hung = client.create_endpoint(&hanging.url).await;
+    for id in 0..20 {
+        client.publish(json!({"id": id})).await;
+    }
+    hanging.next().await;
+    let healthy = Receiver::start().await;
+    client.create_endpoint(&healthy.url).await;
+    for id in 0..5 {
+        client.publish(json!({"id": id})).await;
+        healthy.next().await;
+    }
+    let path = format!("/api/v2/webhook/endpoint/{hung}/attempt/");
+    let count = client.get(&path).await.json()["count"].clone();
+    assert_eq!(count, 0, "not one of them had to time out first");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_resend_is_forgotten_while_another_is_claimed() {
+    let server = Server::start(&[]).await;
+    let client = server.client();
+    let receiver = Receiver::start().await;
+    let endpoint = client.create_endpoint(&receiver.url).await;
+    let event = client.publish(json!({"id": 1})).await;
+    receiver.next().await;
+    let path = format!("/api/v2/webhook/endpoint/{endpoint}/event/resend/");
+    for _ in 0..100 {
+        let resend = || {
+            let (client, path) = (client.another(), path.clone());
+            tokio::spawn(async move {
+                for _ in 0..2 {
+                    assert_eq!(client.post(&path, &json!({"event": event})).await.status, 204);
+                }
+            })
+        };
+        for task in [resend(), resend(), resend(), resend()] {
+            task.await.unwrap();
+        }
+        // The endpoint is idle otherwise: nothing else would bring a forgotten one to light.
+        for _ in 0..8 {
+            receiver.next().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_machine_without_sockets_delivers_in_turn_and_uses_up_no_tries() {
+    let server = Server::start_with_open_files(100).await;
+    let client = server.client();
+    let receiver = Receiver::start().await;
+    let endpoints = 120;
+    for nth in 0..endpoints {
+        client.create_endpoint(&format!("{}?{nth}", receiver.url)).await;
+    }
+    client.publish(json!({"id": 1})).await;
+    let mut targets = std::collections::HashSet::new();
+    for _ in 0..endpoints {
+        assert!(targets.insert(receiver.next().await.request_line), "each endpoint once");
+    }
+    let page = client.get("/api/v2/webhook/endpoint/?limit=100").await.json();
+    for endpoint in page["results"].as_array().unwrap() {
+        let attempts = client.attempts(endpoint["id"].as_i64().unwrap(), 1).await;
+        assert_eq!(attempts.iter().map(verdict).collect::<Vec<_>>(), ["200"]);
+    }
 }
 
 #[tokio::test]

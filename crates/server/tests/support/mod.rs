@@ -39,13 +39,21 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().join("data");
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let (child, url) = spawn(&data_dir, &args).await;
+        let (child, url) = spawn(&data_dir, &args, None).await;
         Self { child, url, data_dir, args, _directory: directory }
     }
 
     /// Starts a server whose failed deliveries are tried again almost at once, six tries in all.
     pub async fn start_impatient() -> Self {
         Self::start(&["--retry-schedule", "0.01,0.01,0.01,0.01,0.01"]).await
+    }
+
+    /// Starts a server that may have so many files open, its connections included.
+    pub async fn start_with_open_files(limit: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().join("data");
+        let (child, url) = spawn(&data_dir, &[], Some(limit)).await;
+        Self { child, url, data_dir, args: Vec::new(), _directory: directory }
     }
 
     /// A client with the operator's token.
@@ -85,7 +93,7 @@ impl Server {
 
     /// Starts again on the same directory, on another port.
     pub async fn restart(&mut self) {
-        (self.child, self.url) = spawn(&self.data_dir, &self.args).await;
+        (self.child, self.url) = spawn(&self.data_dir, &self.args, None).await;
     }
 
     /// Runs a command of the binary on this server's directory, and answers what it printed as JSON.
@@ -111,20 +119,21 @@ impl Server {
     }
 }
 
-async fn spawn(data_dir: &Path, args: &[String]) -> (Child, String) {
-    let mut command = Command::new(BINARY);
-    command.args([
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--egress-allow",
-        "127.0.0.0/8",
-        "--data-dir",
-    ]);
+async fn spawn(data_dir: &Path, args: &[String], open_files: Option<usize>) -> (Child, String) {
+    let mut command = match open_files {
+        None => Command::new(BINARY),
+        Some(limit) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), BINARY]);
+            shell
+        }
+    };
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    command.args(["--egress-allow", "127.0.0.0/8", "--data-dir"]);
     command
         .arg(data_dir)
         .args(args)
-        .env("RUST_LOG", "error")
+        .env("RUST_LOG", std::env::var("TEST_LOG").unwrap_or("error".into()))
         .stdout(Stdio::piped())
         .kill_on_drop(true);
     let mut child = command.spawn().unwrap();

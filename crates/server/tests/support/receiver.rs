@@ -84,6 +84,8 @@ pub enum Reply {
     RawThenHang(&'static [u8]),
     /// Writes these bytes, and then the same chunk of body for as long as anybody reads.
     Endless(&'static [u8]),
+    /// Writes these bytes again and again for as long as anybody reads.
+    Flood(&'static [u8]),
     /// Answers with that status once the test says so.
     AnswerWhen(Arc<Notify>, u16),
     /// Closes the connection.
@@ -215,6 +217,9 @@ async fn perform(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> std::i
                 stream.write_all(&[b'x'; 8192]).await?;
             }
         }
+        Reply::Flood(bytes) => loop {
+            stream.write_all(bytes).await?;
+        },
         Reply::Close => Err(std::io::ErrorKind::ConnectionAborted.into()),
     }
 }
