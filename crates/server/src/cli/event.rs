@@ -43,7 +43,7 @@ enum Action {
 /// Publishes one event, or with `-` those that standard input brings
 #[derive(Args)]
 struct Publish {
-    /// The event's type, such as post.created; `-` reads one {"type", "data"} per line from standard input
+    /// The event's type, such as post.created; `-` reads one {"type", "data"} per line from standard input, and sends them in bulks
     #[arg(value_name = "TYPE")]
     event_type: String,
     /// The event's data, a JSON object; it reaches receivers byte for byte
