@@ -62,7 +62,8 @@ async fn publish(call: &mut Call) -> Answer {
     let event = read_event(&mut form, &tenant);
     form.finish()?;
     // `finish` has refused a form without the required fields.
-    let event = event.ok_or(ApiError::Internal("a required field got lost".into()))?;
+    let lost = || ApiError::Internal("a required field got lost".into());
+    let event = event.ok_or_else(lost)?;
     let now = call.now();
     let idempotency = match idempotency_key(call.headers())? {
         Some(key) => Some(IdempotencyKey {
