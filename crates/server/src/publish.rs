@@ -1,16 +1,17 @@
-//! Accepts an event: the payload once, the fan-out, one commit.
+//! Accepts events, one or many at once: each payload once, the fan-out, one commit.
 //!
 //! A delivery whose lane has room begins leased to this process and goes into the lane as soon as the commit is on disk;
 //! the others begin pending, and are claimed later.
 
-use std::sync::Arc;
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
+use bytes::Bytes;
 use postrider_kernel::{
-    Created, DeliveryId, EventData, EventId, EventType, Timestamp, Trigger, event,
+    Created, DeliveryId, EndpointId, EventData, EventId, EventType, Timestamp, Trigger, event,
 };
 use postrider_store::{
     ClaimedDelivery, IdKind, IdempotencyKey, NewDelivery, Publication, PublishAnswer, Published,
-    Result,
+    Result, StoreError,
 };
 
 use crate::{
@@ -29,8 +30,6 @@ pub struct NewEvent<'a> {
     pub created: Option<Created>,
     /// The publisher's own bytes.
     pub data: EventData<'a>,
-    /// Makes a repeat harmless.
-    pub idempotency: Option<IdempotencyKey>,
 }
 
 /// What became of it.
@@ -51,7 +50,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Accepts an event of a tenant at `now`. It answers once the event and all that it is owed to is on disk.
+    /// Accepts an event of a tenant at `now`; a key makes a repeat harmless. It answers once the event and all that it is
+    /// owed to is on disk.
     ///
     /// # Errors
     /// When the store can't keep it: then nothing of it was kept.
@@ -59,46 +59,18 @@ impl Publisher {
         &self,
         tenant: &TenantView,
         event: NewEvent<'_>,
+        idempotency: Option<IdempotencyKey>,
         now: Timestamp,
     ) -> Result<Acceptance> {
-        let subscribers = tenant.subscribers(&event.event_type);
-        let count = u32::try_from(subscribers.len()).unwrap_or(u32::MAX);
-        let id = EventId::new(self.deliverer.ids.next(IdKind::Event).await?);
-        let delivery_ids = self.deliverer.ids.take(IdKind::Delivery, count).await?;
-        let created = event.created.unwrap_or_else(|| Created::at(now));
-        let payload = event::payload(id, &event.event_type, created, event.data);
-
-        let mut handoff = Handoff {
-            deliverer: self.deliverer.clone(),
-            now,
-            owed: Vec::with_capacity(subscribers.len()),
-        };
-        for (&endpoint, delivery) in subscribers.iter().zip(delivery_ids) {
-            let lane = self.lanes.lane(tenant.id, endpoint);
-            let slot = lane.reserve(payload.len());
-            handoff.owed.push(Owed { lane, slot, delivery: DeliveryId::new(delivery) });
-        }
-        let publication = Publication {
-            event: id,
-            tenant: tenant.id,
-            event_type: event.event_type.clone(),
-            created,
-            accepted_at: now,
-            payload: payload.clone(),
-            deliveries: handoff.owed.iter().map(Owed::to_keep).collect(),
-            lease: self.deliverer.lease,
-            idempotency: event.idempotency,
-        };
+        let mut ids = self.reserve_ids(tenant, std::slice::from_ref(&event)).await?;
+        let mut handoff = self.begin(now);
+        let mut publication = self.prepare(tenant, event, &mut ids, &mut handoff)?;
+        publication.idempotency = idempotency;
+        let answer = answer_of(&publication);
         match self.deliverer.store.publish(publication).await? {
             Published::Fresh => {
-                handoff.complete(id, &payload);
-                let event_type = event.event_type;
-                Ok(Acceptance::Accepted(PublishAnswer {
-                    event: id,
-                    event_type,
-                    created,
-                    endpoint_count: count,
-                }))
+                handoff.complete();
+                Ok(Acceptance::Accepted(answer))
             }
             Published::Repeat(earlier) => {
                 handoff.owed.clear();
@@ -110,19 +82,112 @@ impl Publisher {
             }
         }
     }
+
+    /// Accepts many events of a tenant at `now`, all or none. It answers, in their order, once all of them and all that
+    /// they are owed to is on disk.
+    ///
+    /// # Errors
+    /// When the store can't keep them: then nothing of any of them was kept.
+    pub async fn publish_all(
+        &self,
+        tenant: &TenantView,
+        events: Vec<NewEvent<'_>>,
+        now: Timestamp,
+    ) -> Result<Vec<PublishAnswer>> {
+        let mut ids = self.reserve_ids(tenant, &events).await?;
+        let mut handoff = self.begin(now);
+        let mut publications = Vec::with_capacity(events.len());
+        for event in events {
+            publications.push(self.prepare(tenant, event, &mut ids, &mut handoff)?);
+        }
+        let answers = publications.iter().map(answer_of).collect();
+        self.deliverer.store.publish_all(publications).await?;
+        handoff.complete();
+        Ok(answers)
+    }
+
+    /// Takes the identifiers that these events and their deliveries will have.
+    async fn reserve_ids(&self, tenant: &TenantView, events: &[NewEvent<'_>]) -> Result<Reserved> {
+        let fan_out = |event: &NewEvent<'_>| tenant.subscribers(&event.event_type).len();
+        let deliveries = count(events.iter().map(fan_out).sum())?;
+        Ok(Reserved {
+            events: self.deliverer.ids.take(IdKind::Event, count(events.len())?).await?,
+            deliveries: self.deliverer.ids.take(IdKind::Delivery, deliveries).await?,
+        })
+    }
+
+    fn begin(&self, now: Timestamp) -> Handoff {
+        Handoff { deliverer: self.deliverer.clone(), now, owed: Vec::new() }
+    }
+
+    /// Builds an event's payload, chooses to whom it is owed, and asks their lanes for room.
+    fn prepare(
+        &self,
+        tenant: &TenantView,
+        event: NewEvent<'_>,
+        ids: &mut Reserved,
+        handoff: &mut Handoff,
+    ) -> Result<Publication> {
+        let id = EventId::new(ids.events.next().ok_or_else(too_few_ids)?);
+        let created = event.created.unwrap_or_else(|| Created::at(handoff.now));
+        let payload = event::payload(id, &event.event_type, created, event.data);
+        let subscribers = tenant.subscribers(&event.event_type);
+        let mut deliveries = Vec::with_capacity(subscribers.len());
+        handoff.owed.reserve(subscribers.len());
+        for &endpoint in subscribers {
+            let delivery = DeliveryId::new(ids.deliveries.next().ok_or_else(too_few_ids)?);
+            let lane = self.lanes.lane(tenant.id, endpoint);
+            let slot = lane.reserve(payload.len());
+            deliveries.push(NewDelivery { id: delivery, endpoint, leased: slot.is_some() });
+            handoff.owed.push(Owed { lane, slot, delivery, event: id, payload: payload.clone() });
+        }
+        Ok(Publication {
+            event: id,
+            tenant: tenant.id,
+            event_type: event.event_type,
+            created,
+            accepted_at: handoff.now,
+            payload,
+            deliveries,
+            lease: self.deliverer.lease,
+            idempotency: None,
+        })
+    }
 }
 
-/// One delivery of the event that is being published.
+/// Identifiers that were taken and not used yet.
+struct Reserved {
+    events: Range<i64>,
+    deliveries: Range<i64>,
+}
+
+fn too_few_ids() -> StoreError {
+    StoreError::Inconsistent("fewer identifiers were reserved than events need".into())
+}
+
+fn count(number: usize) -> Result<u32> {
+    u32::try_from(number)
+        .map_err(|_| StoreError::Inconsistent("more deliveries than can be counted".into()))
+}
+
+/// What the publisher is told once a publication is kept.
+fn answer_of(publication: &Publication) -> PublishAnswer {
+    PublishAnswer {
+        event: publication.event,
+        event_type: publication.event_type.clone(),
+        created: publication.created,
+        // The identifiers of the deliveries were counted in 32 bits.
+        endpoint_count: u32::try_from(publication.deliveries.len()).unwrap_or(u32::MAX),
+    }
+}
+
+/// One delivery of an event that is being published.
 struct Owed {
     lane: Arc<Lane>,
     slot: Option<Slot>,
     delivery: DeliveryId,
-}
-
-impl Owed {
-    fn to_keep(&self) -> NewDelivery {
-        NewDelivery { id: self.delivery, endpoint: self.lane.endpoint, leased: self.slot.is_some() }
-    }
+    event: EventId,
+    payload: Bytes,
 }
 
 /// Sees to it that what was leased is worked on, whatever becomes of the request.
@@ -136,11 +201,11 @@ struct Handoff {
 }
 
 impl Handoff {
-    fn complete(mut self, event: EventId, payload: &bytes::Bytes) {
-        for Owed { lane, slot, delivery } in self.owed.drain(..) {
+    fn complete(mut self) {
+        let mut without_room = HashMap::<EndpointId, Arc<Lane>>::new();
+        for Owed { lane, slot, delivery, event, payload } in self.owed.drain(..) {
             let Some(slot) = slot else {
-                lane.note_backlog();
-                self.deliverer.notes.send(Note::Due(lane.tenant, lane.endpoint, self.now));
+                without_room.insert(lane.endpoint, lane);
                 continue;
             };
             slot.fill(ClaimedDelivery {
@@ -148,11 +213,16 @@ impl Handoff {
                 tenant: lane.tenant,
                 endpoint: lane.endpoint,
                 event,
-                payload: payload.clone(),
+                payload,
                 trigger: Trigger::Schedule,
                 attempts_made: 0,
             });
             self.deliverer.attend(&lane, 1);
+        }
+        // However many events found no room in a lane, it is told once.
+        for lane in without_room.into_values() {
+            lane.note_backlog();
+            self.deliverer.notes.send(Note::Due(lane.tenant, lane.endpoint, self.now));
         }
     }
 }
@@ -160,7 +230,7 @@ impl Handoff {
 impl Drop for Handoff {
     fn drop(&mut self) {
         let mut strays = Vec::new();
-        for Owed { lane, slot, delivery } in self.owed.drain(..) {
+        for Owed { lane, slot, delivery, .. } in self.owed.drain(..) {
             let (tenant, endpoint) = (lane.tenant, lane.endpoint);
             match slot {
                 Some(_) => strays.push(Stray { tenant, endpoint, delivery }),

@@ -4,6 +4,8 @@
 mod attempts;
 #[path = "api/bodies.rs"]
 mod bodies;
+#[path = "api/bulk.rs"]
+mod bulk;
 #[path = "api/credentials.rs"]
 mod credentials;
 #[path = "api/door.rs"]
@@ -28,6 +30,9 @@ const ENDPOINTS: &str = "/api/v2/webhook/endpoint/";
 
 /// Where events are published.
 const EVENTS: &str = "/api/v2/webhook/event/";
+
+/// Where many are published at once.
+const BULK: &str = "/api/v2/webhook/event/bulk/";
 
 /// Where event types live.
 const EVENT_TYPES: &str = "/api/v2/webhook/event_type/";

@@ -2,14 +2,17 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use postrider::instance::DATABASE_FILE;
+use postrider_kernel::EventId;
+use postrider_store::{Store, sqlite::SqliteStore};
 use serde_json::{Value, json};
 use support::{
     Server, TYPE,
     receiver::{Receiver, Reply, answer},
 };
-use tokio::sync::Notify;
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Notify};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivatePkcs8KeyDer},
@@ -449,6 +452,47 @@ async fn a_machine_without_sockets_delivers_in_turn_and_uses_up_no_tries() {
     for endpoint in page["results"].as_array().unwrap() {
         let attempts = client.attempts(endpoint["id"].as_i64().unwrap(), 1).await;
         assert_eq!(attempts.iter().map(verdict).collect::<Vec<_>>(), ["200"]);
+    }
+}
+
+#[tokio::test]
+async fn a_bulk_whose_publisher_hangs_up_is_delivered_if_it_was_kept() {
+    let server = Server::start(&[]).await;
+    let receiver = Receiver::start().await;
+    let client = server.client();
+    client.create_endpoint(&receiver.url).await;
+    let token = std::fs::read_to_string(server.data_dir().join("admin.token")).unwrap();
+    let path = "/api/v2/webhook/event/bulk/";
+    let bulk = |round: usize| {
+        let event = |n| json!({"type": TYPE, "data": {"round": round, "n": n}});
+        Value::from((0..20).map(event).collect::<Vec<_>>()).to_string()
+    };
+    for round in 0..40 {
+        let body = bulk(round);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
+            token.trim(),
+            body.len()
+        );
+        let mut stream = TcpStream::connect(client.authority()).await.unwrap();
+        stream.write_all((head + &body).as_bytes()).await.unwrap();
+        // It hangs up sooner or later, before, while or after its events are written to disk.
+        for _ in 0..round * 20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let last = client.raw_json("POST", path, bulk(40)).await.json();
+    let last = last[19]["event_id"].as_i64().unwrap();
+
+    // Which of them were kept, nobody was told; the store knows.
+    let store = SqliteStore::open(&server.data_dir().join(DATABASE_FILE)).unwrap();
+    let tenant = store.tenants().await.unwrap()[0].id;
+    let kept = store.known_events(tenant, (1..=last).map(EventId::new).collect()).await.unwrap();
+    let mut missing: HashSet<_> = kept.into_iter().map(EventId::get).collect();
+    assert!(missing.contains(&last));
+    while !missing.is_empty() {
+        missing.remove(&receiver.next().await.event_id());
     }
 }
 

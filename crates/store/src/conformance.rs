@@ -75,6 +75,8 @@ macro_rules! conformance {
                 tenants_have_keys_of_their_own
                 nothing_is_owed_to_an_endpoint_that_is_gone
                 an_event_is_published_once_or_not_at_all
+                many_events_are_kept_in_one_go_in_their_order
+                many_events_are_kept_all_or_none
                 a_resend_owes_an_event_once_more
                 a_resend_is_all_or_none
                 a_resend_is_refused_where_it_cannot_be_tried

@@ -171,6 +171,9 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps an event and all that it is owed to.
     async fn publish(&self, publication: Publication) -> Result<Published>;
 
+    /// Keeps many events and all that they are owed to: all of them or none. None of them carries an idempotency key.
+    async fn publish_all(&self, publications: Vec<Publication>) -> Result<()>;
+
     /// Owes old events to an endpoint once more, due at `by.at`: all of them or none.
     async fn resend(&self, resend: Resend, by: By) -> Result<Resent>;
 

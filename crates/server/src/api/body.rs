@@ -75,7 +75,7 @@ impl RequestBody {
         let Some(body) = self.slot() else { return Ok(Bytes::new()) };
         let mut patience = None;
         let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
+        let mut whole = BytesMut::new();
         loop {
             let frame = match next_frame(body, clock, &mut patience).await {
                 Ok(Some(frame)) => frame,
@@ -88,18 +88,23 @@ impl RequestBody {
             };
             // Trailers mean nothing here.
             let Ok(data) = frame.into_data() else { continue };
-            if first.len() + rest.len() + data.len() > limit {
+            if first.len() + whole.len() + data.len() > limit {
                 return Err(ApiError::BodyTooLarge(limit));
             }
-            // Most bodies come in one piece, which then is not copied.
-            if first.is_empty() {
+            // Most bodies come in one piece, which then is not copied; others are copied once.
+            if first.is_empty() && whole.is_empty() {
                 first = data;
-            } else {
-                rest.extend_from_slice(&data);
+                continue;
             }
+            if whole.is_empty() {
+                let declared = usize::try_from(declared_length(headers).unwrap_or(0));
+                whole.reserve(declared.unwrap_or(limit).min(limit));
+                whole.extend_from_slice(&std::mem::take(&mut first));
+            }
+            whole.extend_from_slice(&data);
         }
         *self.slot() = None;
-        Ok(joined(first, rest))
+        Ok(if whole.is_empty() { first } else { whole.freeze() })
     }
 
     fn slot(&mut self) -> &mut Option<Body> {
@@ -148,17 +153,6 @@ async fn next_frame(
         frame = frame => frame.transpose().map_err(unreadable),
         () = patience => Err(ApiError::BodyTooSlow),
     }
-}
-
-/// Both parts of a body as one.
-fn joined(first: Bytes, rest: BytesMut) -> Bytes {
-    if rest.is_empty() {
-        return first;
-    }
-    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    whole.freeze()
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<u64> {

@@ -28,7 +28,7 @@ use super::{
     origin,
     page::Query,
 };
-use crate::{app::App, directory::TenantView};
+use crate::directory::TenantView;
 
 /// What answers for a path, once the request is through the door.
 pub type Serve = for<'call> fn(&'call mut Call) -> BoxFuture<'call, Answer>;
@@ -135,8 +135,17 @@ impl Call {
 
     /// Reads the body, which must be JSON; none at all is an empty object.
     pub async fn read_body(&mut self) -> Result<Bytes, ApiError> {
-        let App { clock, options, .. } = &*self.api.app;
-        self.body.read_json(&self.headers, options.body_limit, &**clock).await
+        self.read_body_within(self.body_limit()).await
+    }
+
+    /// The same, of a path that has a limit of its own, in bytes.
+    pub async fn read_body_within(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+        self.body.read_json(&self.headers, limit, &*self.api.app.clock).await
+    }
+
+    /// The largest body that the operator lets through, in bytes.
+    pub fn body_limit(&self) -> usize {
+        self.api.app.options.body_limit
     }
 }
 

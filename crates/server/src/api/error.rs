@@ -44,6 +44,8 @@ pub enum ApiError {
     BadRequest(Cow<'static, str>),
     /// Something about fields.
     Invalid(FieldErrors),
+    /// Something about the items of a body that is a list; empty where nothing is wrong.
+    InvalidItems(Vec<FieldErrors>),
     /// The body is larger than that many bytes.
     BodyTooLarge(usize),
     /// The body did not arrive in time.
@@ -82,7 +84,9 @@ impl ApiError {
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::BadRequest(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::Invalid(_) | Self::InvalidItems(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -110,7 +114,7 @@ impl ApiError {
             }
             Self::BadRequest(text) => text.clone(),
             // Fields have their own shape; see `into_response`.
-            Self::Invalid(_) => "".into(),
+            Self::Invalid(_) | Self::InvalidItems(_) => "".into(),
             Self::BodyTooLarge(limit) => {
                 format!("Request body is larger than {limit} bytes.").into()
             }
@@ -150,6 +154,7 @@ impl IntoResponse for ApiError {
         let status = self.status();
         let mut response = match &self {
             Self::Invalid(errors) => answer::json(status, errors),
+            Self::InvalidItems(places) => answer::json(status, places),
             other => {
                 let code = (*other == Self::TokenNotValid).then_some("token_not_valid");
                 answer::json(status, &Detail { detail: other.detail(), code })
@@ -312,6 +317,10 @@ mod tests {
             ApiError::BadRequest("JSON parse error - x".into()),
             fields.into(),
             ApiError::of_body("No data provided"),
+            ApiError::InvalidItems(vec![
+                FieldErrors::default(),
+                FieldErrors::of("type", Problem::text("This field is required.")),
+            ]),
             FieldErrors::of("events", Problem::of_list("This list may not be empty.")).into(),
             ApiError::BodyTooLarge(1024),
             ApiError::KeyReused,
@@ -349,6 +358,8 @@ mod tests {
         {"target":["Enter a valid URL."],"events":[{},{"type":["\"nope\" is not a valid choice."]}]}
         400
         {"non_field_errors":["No data provided"]}
+        400
+        [{},{"type":["This field is required."]}]
         400
         {"events":{"non_field_errors":["This list may not be empty."]}}
         413

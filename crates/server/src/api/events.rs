@@ -1,7 +1,7 @@
-//! Publishing an event (row 15): the hot path. The body is read once, `data` is never taken apart, and the fan-out
-//! reads the directory as it is once the body is there.
+//! Publishing an event (row 15), or many at once, all or none: the hot path. The body is read once, `data` is never taken
+//! apart, and the fan-out reads the directory as it is once the body is there.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write};
 
 use aws_lc_rs::digest;
 use futures_util::FutureExt;
@@ -18,7 +18,7 @@ use super::{
     door::{Call, Route},
     error::{ApiError, Problem},
     event_types::RESERVED,
-    form::Form,
+    form::{self, Form, ListRule},
     input::{self, Json, Kind},
 };
 use crate::{
@@ -26,14 +26,31 @@ use crate::{
     publish::{Acceptance, NewEvent},
 };
 
-/// The path of this resource.
-pub const ROUTES: &[Route] =
-    &[Route::new("/api/v2/webhook/event", &["POST"], Access::Publishing, |call| {
+/// The paths of this resource.
+pub const ROUTES: &[Route] = &[
+    Route::new("/api/v2/webhook/event", &["POST"], Access::Publishing, |call| {
         publish(call).boxed()
-    })];
+    }),
+    Route::new("/api/v2/webhook/event/bulk", &["POST"], Access::Publishing, |call| {
+        publish_bulk(call).boxed()
+    }),
+];
+
+/// The fields of an event.
+const FIELDS: [&str; 3] = ["type", "data", "created"];
+
+/// How many events a bulk takes.
+const BULK_MAX: usize = 1_000;
+
+/// How large a bulk may be, in bytes; or as large as any other body, where the operator allows that to be larger.
+const BULK_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The header by which a publisher makes a repeat harmless.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// What a bulk with such a header is told.
+const NO_BULK_KEYS: &str =
+    "A bulk takes no Idempotency-Key. Publish one by one what has to be safe to repeat.";
 
 /// The longest key, in characters.
 const KEY_LENGTH_MAX: usize = 255;
@@ -41,15 +58,12 @@ const KEY_LENGTH_MAX: usize = 255;
 async fn publish(call: &mut Call) -> Answer {
     let body = call.read_body().await?;
     let tenant = call.tenant()?;
-    let mut form = Form::parse(&body, ["type", "data", "created"])?;
-    let event_type = form.required("type", |value| known_type(value, &tenant));
-    let data = form.required("data", data);
-    let created = form.optional("created", created);
+    let mut form = Form::parse(&body, FIELDS)?;
+    let event = read_event(&mut form, &tenant);
     form.finish()?;
     // `finish` has refused a form without the required fields.
-    let (Some(event_type), Some(data)) = (event_type, data) else {
-        return Err(ApiError::Internal("a required field got lost".into()));
-    };
+    let lost = || ApiError::Internal("a required field got lost".into());
+    let event = event.ok_or_else(lost)?;
     let now = call.now();
     let idempotency = match idempotency_key(call.headers())? {
         Some(key) => Some(IdempotencyKey {
@@ -59,13 +73,34 @@ async fn publish(call: &mut Call) -> Answer {
         }),
         None => None,
     };
-    let event = NewEvent { event_type, created, data, idempotency };
-    match call.api.app.publisher.publish(&tenant, event, now).await? {
+    match call.api.app.publisher.publish(&tenant, event, idempotency, now).await? {
         Acceptance::Accepted(accepted) => {
             Ok(answer::raw_json(StatusCode::CREATED, shown(&accepted)))
         }
         Acceptance::KeyReused => Err(ApiError::KeyReused),
     }
+}
+
+async fn publish_bulk(call: &mut Call) -> Answer {
+    if call.headers().contains_key(IDEMPOTENCY_KEY) {
+        // Better than to let a publisher believe that its repeat will be harmless.
+        return Err(ApiError::BadRequest(NO_BULK_KEYS.into()));
+    }
+    let limit = BULK_BYTES_MAX.max(call.body_limit());
+    let body = call.read_body_within(limit).await?;
+    let tenant = call.tenant()?;
+    let rule = ListRule { items_max: BULK_MAX, item_bytes_max: call.body_limit() };
+    let events = form::list(&body, rule, FIELDS, |form| read_event(form, &tenant))?;
+    let accepted = call.api.app.publisher.publish_all(&tenant, events, call.now()).await?;
+    Ok(answer::raw_json(StatusCode::CREATED, shown_in_bulk(&accepted)))
+}
+
+/// An event's fields; `None` only when one of them is wrong, which the form has noted.
+fn read_event<'a>(form: &mut Form<'a, 3>, tenant: &TenantView) -> Option<NewEvent<'a>> {
+    let event_type = form.required("type", |value| known_type(value, tenant));
+    let data = form.required("data", data);
+    let created = form.optional("created", created);
+    Some(NewEvent { event_type: event_type?, created, data: data? })
 }
 
 /// What the publisher is told. An event type holds nothing that JSON would escape.
@@ -74,6 +109,18 @@ fn shown(accepted: &PublishAnswer) -> String {
     format!(
         r#"{{"event_id":{event},"type":"{event_type}","created":{created},"endpoint_count":{endpoint_count}}}"#
     )
+}
+
+/// What the publisher of many is told, in their order.
+fn shown_in_bulk(accepted: &[PublishAnswer]) -> String {
+    let mut text = String::with_capacity(2 + 48 * accepted.len());
+    for PublishAnswer { event, endpoint_count, .. } in accepted {
+        text.push(if text.is_empty() { '[' } else { ',' });
+        // Writing to a string can't fail.
+        let _ = write!(text, r#"{{"event_id":{event},"endpoint_count":{endpoint_count}}}"#);
+    }
+    text.push(']');
+    text
 }
 
 /// Converts `type`: one of the tenant's catalogue, retired or not.

@@ -1,4 +1,4 @@
-//! A body: a JSON object, read as a form of named fields.
+//! A body: a JSON object, read as a form of named fields, or a list of such objects.
 //!
 //! The parser builds no tree. A field's value stays the text it came as until a converter of [`super::input`] asks for it,
 //! so that no input can exhaust the stack, unknown fields cost nothing, and a publisher's `data` reaches the payload
@@ -6,12 +6,12 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
     error::{ApiError, FieldErrors, NON_FIELD, Problem},
-    input::{Json, Kind, not_an_object},
+    input::{EMPTY_LIST, Json, Kind, not_a_list, not_an_object, too_many},
 };
 
 /// The fields of one object, and what was found wrong with them so far.
@@ -27,10 +27,8 @@ pub struct Form<'a, const N: usize> {
 impl<'a, const N: usize> Form<'a, N> {
     /// Reads a request's body. Of a repeated key the last value counts; unknown keys are ignored.
     pub fn parse(body: &'a [u8], names: [&'static str; N]) -> Result<Self, ApiError> {
-        let text = std::str::from_utf8(body).map_err(|error| {
-            broken(format_args!("invalid UTF-8 after byte {}", error.valid_up_to()))
-        })?;
-        if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
+        let text = text_of(body)?;
+        if !begins_with(text, '{') {
             let value: &RawValue = serde_json::from_str(text).map_err(broken)?;
             return Err(ApiError::of_body(match Json(value).kind() {
                 Kind::Null => "No data provided".to_owned(),
@@ -97,11 +95,59 @@ pub fn objects<'a, T, const N: usize>(
 ) -> Result<Vec<T>, Problem> {
     let items = value.items().map_err(Problem::of_list)?;
     if items.is_empty() {
-        return Err(Problem::of_list("This list may not be empty."));
+        return Err(Problem::of_list(EMPTY_LIST));
     }
+    each(items, usize::MAX, names, read).map_err(Problem::Places)
+}
+
+/// What a body that is a list may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct ListRule {
+    /// The most items.
+    pub items_max: usize,
+    /// The largest item, in bytes of its text.
+    pub item_bytes_max: usize,
+}
+
+/// Reads a request's body that is a list of objects, each by its fields; errors are reported by place.
+pub fn list<'a, T, const N: usize>(
+    body: &'a [u8],
+    rule: ListRule,
+    names: [&'static str; N],
+    read: impl Fn(&mut Form<'a, N>) -> Option<T>,
+) -> Result<Vec<T>, ApiError> {
+    let text = text_of(body)?;
+    if !begins_with(text, '[') {
+        let value: &RawValue = serde_json::from_str(text).map_err(broken)?;
+        return Err(ApiError::of_body(match Json(value).kind() {
+            Kind::Null => "No data provided".to_owned(),
+            kind => not_a_list(kind),
+        }));
+    }
+    match items_of(text, rule.items_max).map_err(broken)? {
+        None => Err(ApiError::of_body(too_many(rule.items_max))),
+        Some(items) if items.is_empty() => Err(ApiError::of_body(EMPTY_LIST)),
+        Some(items) => {
+            each(items, rule.item_bytes_max, names, read).map_err(ApiError::InvalidItems)
+        }
+    }
+}
+
+/// Reads items, each by its fields; what is wrong, by place.
+fn each<'a, T, const N: usize>(
+    items: Vec<Json<'a>>,
+    bytes_max: usize,
+    names: [&'static str; N],
+    read: impl Fn(&mut Form<'a, N>) -> Option<T>,
+) -> Result<Vec<T>, Vec<FieldErrors>> {
     let mut read_items = Vec::with_capacity(items.len());
     let mut places = Vec::with_capacity(items.len());
     for item in items {
+        if item.0.get().len() > bytes_max {
+            let text = format!("This item is larger than {bytes_max} bytes.");
+            places.push(FieldErrors::of(NON_FIELD, Problem::text(text)));
+            continue;
+        }
         places.push(match Form::nested(item, names) {
             Err(problem) => FieldErrors::of(NON_FIELD, problem),
             Ok(mut form) => {
@@ -110,11 +156,17 @@ pub fn objects<'a, T, const N: usize>(
             }
         });
     }
-    if places.iter().all(FieldErrors::is_empty) {
-        Ok(read_items)
-    } else {
-        Err(Problem::Places(places))
-    }
+    if places.iter().all(FieldErrors::is_empty) { Ok(read_items) } else { Err(places) }
+}
+
+fn text_of(body: &[u8]) -> Result<&str, ApiError> {
+    std::str::from_utf8(body)
+        .map_err(|error| broken(format_args!("invalid UTF-8 after byte {}", error.valid_up_to())))
+}
+
+/// Whether a JSON text begins with that, after white space.
+fn begins_with(text: &str, first: char) -> bool {
+    text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with(first)
 }
 
 fn broken(what: impl fmt::Display) -> ApiError {
@@ -130,6 +182,42 @@ fn values_of<'a, const N: usize>(
     let values = parser.deserialize_map(Fields(names))?;
     parser.end()?;
     Ok(values)
+}
+
+/// The items of a list's text; `None` when there are more than `max`, of which no more are held than that.
+fn items_of(text: &str, max: usize) -> serde_json::Result<Option<Vec<Json<'_>>>> {
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let items = parser.deserialize_seq(Items { max })?;
+    parser.end()?;
+    Ok(items)
+}
+
+struct Items {
+    max: usize,
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = Option<Vec<Json<'de>>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < self.max {
+            match list.next_element()? {
+                Some(item) => items.push(Json(item)),
+                None => return Ok(Some(items)),
+            }
+        }
+        // The rest is read all the same, since broken JSON is the first thing to say.
+        let mut has_more = false;
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            has_more = true;
+        }
+        Ok((!has_more).then_some(items))
+    }
 }
 
 struct Fields<'n, const N: usize>(&'n [&'static str; N]);

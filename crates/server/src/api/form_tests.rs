@@ -55,6 +55,43 @@ fn a_body_is_an_object_of_raw_values() {
     assert_eq!(parsed(b"{\"a\":\"\xff\"}"), "JSON parse error - invalid UTF-8 after byte 6");
 }
 
+/// The field `a` of each object in a list of at most three, each of at most 20 bytes, or the error.
+fn listed(body: &str) -> String {
+    let rule = ListRule { items_max: 3, item_bytes_max: 20 };
+    let read = |form: &mut Form<'_, 1>| form.required("a", |value| Ok(value.0.get().to_owned()));
+    match list(body.as_bytes(), rule, ["a"], read) {
+        Ok(read) => format!("{read:?}"),
+        Err(ApiError::BadRequest(text)) => text.into_owned(),
+        Err(ApiError::Invalid(errors)) => serde_json::to_string(&errors).unwrap(),
+        Err(ApiError::InvalidItems(places)) => serde_json::to_string(&places).unwrap(),
+        Err(other) => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_body_may_be_a_list_of_objects() {
+    let check = |body: &str, expected: &str| assert_eq!(listed(body), expected, "{body}");
+    let non_field = |text: &str| format!(r#"{{"non_field_errors":["{text}"]}}"#);
+    check(r#" [ {"a": 1e2 }, {"b":0,"a":"\ud800"}]"#, r#"["1e2", "\"\\ud800\""]"#);
+    check(r#"[{"a":1},{},{"a":2}]"#, r#"[{},{"a":["This field is required."]},{}]"#);
+    let no_object = non_field("Invalid data. Expected a dictionary, but got str.");
+    check(r#"["x",{"a":1}]"#, &format!("[{no_object},{{}}]"));
+    let no_object = non_field("Invalid data. Expected a dictionary, but got NoneType.");
+    check("[null]", &format!("[{no_object}]"));
+    check("[]", &non_field("This list may not be empty."));
+    check("[0,0,0,0]", &non_field("Ensure this field has no more than 3 elements."));
+    check("{}", &non_field(r#"Expected a list of items but got type \"dict\"."#));
+    check("1.5", &non_field(r#"Expected a list of items but got type \"float\"."#));
+    check("null", &non_field("No data provided"));
+    let too_large = non_field("This item is larger than 20 bytes.");
+    check(r#"[  {"a":"twenty bytes"}  ,{"a":"twenty bytes!"}]"#, &format!("[{{}},{too_large}]"));
+    check("", "JSON parse error - EOF while parsing a value at line 1 column 0");
+    check("[", "JSON parse error - EOF while parsing a list at line 1 column 1");
+    check("[{},]", "JSON parse error - trailing comma at line 1 column 5");
+    check("[0,0,0,0,}", "JSON parse error - expected value at line 1 column 10");
+    check("[] x", "JSON parse error - trailing characters at line 1 column 4");
+}
+
 #[test]
 fn a_million_levels_exhaust_nothing() {
     let (open, close) = ("[".repeat(1_000_000), "]".repeat(1_000_000));

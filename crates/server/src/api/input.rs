@@ -93,7 +93,7 @@ impl<'a> Json<'a> {
                     serde_json::from_str(self.0.get()).map_err(|error| error.to_string())?;
                 Ok(items.into_iter().map(Json).collect())
             }
-            kind => Err(format!("Expected a list of items but got type \"{}\".", kind.name())),
+            kind => Err(not_a_list(kind)),
         }
     }
 
@@ -222,6 +222,19 @@ fn whole_number(text: &str, kind: Kind) -> Option<i64> {
 /// The text for a value that is not an object.
 pub fn not_an_object(kind: Kind) -> String {
     format!("Invalid data. Expected a dictionary, but got {}.", kind.name())
+}
+
+/// The text for a value that is not a list.
+pub fn not_a_list(kind: Kind) -> String {
+    format!("Expected a list of items but got type \"{}\".", kind.name())
+}
+
+/// The text for a list that has nothing in it.
+pub const EMPTY_LIST: &str = "This list may not be empty.";
+
+/// The text for a list that is too long.
+pub fn too_many(items_max: usize) -> String {
+    format!("Ensure this field has no more than {items_max} elements.")
 }
 
 /// The text for a value that is not one of the choices.

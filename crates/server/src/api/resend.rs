@@ -13,7 +13,7 @@ use super::{
     endpoints,
     error::{ApiError, Problem},
     form::Form,
-    input::{Json, Kind},
+    input::{EMPTY_LIST, Json, Kind, too_many},
 };
 
 /// The paths of this resource.
@@ -109,11 +109,10 @@ fn distinct(keys: &[Key<'_>]) -> Vec<EventId> {
 fn many(value: Json<'_>) -> Result<Keys<'_>, Problem> {
     let items = value.items().map_err(Problem::text)?;
     if items.is_empty() {
-        return Err(Problem::of_list("This list may not be empty."));
+        return Err(Problem::of_list(EMPTY_LIST));
     }
     if items.len() > BULK_MAX {
-        let text = format!("Ensure this field has no more than {BULK_MAX} elements.");
-        return Err(Problem::text(text));
+        return Err(Problem::text(too_many(BULK_MAX)));
     }
     Ok(keys(items))
 }

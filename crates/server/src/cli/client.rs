@@ -2,14 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, StatusCode, Uri,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap},
 };
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::{
+    TrySendError,
+    http1::{SendRequest, handshake},
+};
 use hyper_util::rt::TokioIo;
 use postrider::tls;
 use tokio::{
@@ -104,16 +107,37 @@ impl Connection {
     }
 
     /// Sends a request and reads the whole answer.
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Reply> {
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, NoAnswer> {
         let exchange = async {
-            self.sender.ready().await?;
-            let (head, body) = self.sender.send_request(request).await?.into_parts();
+            self.sender.ready().await.map_err(|error| NoAnswer::Unsent(error.into()))?;
+            let sent = self.sender.try_send_request(request).await;
+            let (head, body) = sent.map_err(NoAnswer::from)?.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?;
+            let body = body.map_err(|error| NoAnswer::Lost(anyhow!("it broke off: {error}")))?;
             Ok(Reply { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
-        let exchanged = timeout(REQUEST_TIMEOUT, exchange).await;
-        exchanged.unwrap_or_else(|_| bail!("no answer within {REQUEST_TIMEOUT:?}"))
+        let too_slow = |_| Err(NoAnswer::Lost(anyhow!("none came within {REQUEST_TIMEOUT:?}")));
+        timeout(REQUEST_TIMEOUT, exchange).await.unwrap_or_else(too_slow)
+    }
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    /// Nothing of it was written, so that it can be sent once more.
+    #[error("the connection was closed: {0}")]
+    Unsent(anyhow::Error),
+    /// It may have been done all the same.
+    #[error("no answer: {0}")]
+    Lost(anyhow::Error),
+}
+
+impl<T> From<TrySendError<T>> for NoAnswer {
+    fn from(mut error: TrySendError<T>) -> Self {
+        // Hyper hands back what it has not begun to write.
+        let is_unsent = error.take_message().is_some();
+        let error = error.into_error().into();
+        if is_unsent { Self::Unsent(error) } else { Self::Lost(error) }
     }
 }
 

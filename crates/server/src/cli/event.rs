@@ -1,6 +1,8 @@
 //! `postrider event publish`: one event from the arguments, or many from standard input (`bulk`).
 
 mod bulk;
+mod lines;
+mod tally;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -9,7 +11,7 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use postrider::instance::ADMIN_TOKEN_FILE;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, value::RawValue};
 use url::Url;
 
 use super::{
@@ -19,8 +21,9 @@ use super::{
     output::Answer,
 };
 
-/// Where events are published.
+/// Where events are published, one by one and many at once.
 const PATH: &str = "/api/v2/webhook/event/";
+const BULK_PATH: &str = "/api/v2/webhook/event/bulk/";
 
 /// Where the API is, unless somebody says otherwise.
 const LOCAL: &str = "http://127.0.0.1:8080";
@@ -40,7 +43,7 @@ enum Action {
 /// Publishes one event, or with `-` those that standard input brings
 #[derive(Args)]
 struct Publish {
-    /// The event's type, such as post.created; `-` reads one {"type", "data"} per line from standard input
+    /// The event's type, such as post.created; `-` reads one {"type", "data"} per line from standard input, and sends them in bulks
     #[arg(value_name = "TYPE")]
     event_type: String,
     /// The event's data, a JSON object; it reaches receivers byte for byte
@@ -158,14 +161,8 @@ impl Publish {
             return Err(WrongUsage(text).into());
         }
         let summary = bulk::publish(self.api.client()?).await?;
-        let json = json!({
-            "published": summary.published,
-            "failed": summary.failures.len(),
-            "failures": summary.failures.iter().map(bulk::Failure::to_json).collect::<Vec<_>>(),
-        });
-        let text = format!("{} published, {} failed", summary.published, summary.failures.len());
-        Answer { text, json }.print(self.json)?;
-        if summary.failures.is_empty() { Ok(()) } else { Err(super::Failed.into()) }
+        summary.answer().print(self.json)?;
+        if summary.is_flawless() { Ok(()) } else { Err(super::Failed.into()) }
     }
 }
 

@@ -169,7 +169,7 @@ pub static SETTINGS: [Setting; 16] = [
     Setting {
         key: "body_limit",
         value_name: "BYTES",
-        help: "The largest body of a request to the API",
+        help: "The largest body of a request to the API, and so the largest event; a bulk of events may have 16 MiB",
         form: Form::Value,
         default: "1048576",
         take: |config, text| put(&mut config.body_limit, whole(text, 1024..=256 * 1024 * 1024)),

@@ -5,11 +5,12 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::Stdio,
+    sync::mpsc::{Receiver, channel},
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, Running};
+use crate::support::{Place, Ran, Running};
 
 /// A server in a place of its own.
 struct Server {
@@ -143,58 +144,173 @@ fn what_cant_be_published_is_refused_with_what_to_do() {
 fn a_file_of_events_is_published_and_bad_lines_are_named() {
     let server = Server::start();
     let mut lines: Vec<String> =
-        (0..300).map(|n| format!(r#"{{"type":"post.created","data":{{"n":{n}}}}}"#)).collect();
+        (0..2_500).map(|n| format!(r#"{{"type":"post.created","data":{{"n":{n}}}}}"#)).collect();
     lines[9] = "nonsense".to_owned();
     lines[99] = r#"{"type":"no.such","data":{}}"#.to_owned();
     lines[199] = String::new();
+    lines[299] = "7".to_owned();
+    // As a part of a bulk this would be two events.
+    lines[2_099] = format!("{},{}", lines[0], lines[1]);
     let arguments = server.publish(&["-", "--json"]);
     let ran = server.place.run_with(&arguments, &lines.join("\n"));
-    let ran = ran.failed(1, &["line 10: ", "line 100: "]);
+    let ran = ran.failed(1, &["line 10: ", "line 100: ", "line 300: ", "line 2100: "]);
     let summary = ran.json();
-    assert_eq!(summary["published"], 297);
-    assert_eq!(summary["failed"], 2);
-    assert_eq!(summary["failures"][0]["line"], 10);
-    assert_eq!(summary["failures"][1]["line"], 100);
+    assert_eq!(summary["published"], 2_495);
+    assert_eq!((&summary["failed"], &summary["unknown"]), (&json!(4), &json!(0)));
+    let failed: Vec<_> =
+        summary["failures"].as_array().unwrap().iter().map(|failure| &failure["line"]).collect();
+    assert_eq!(failed, [10, 100, 300, 2_100]);
+    let reason = summary["failures"][1]["reason"].as_str().unwrap();
+    assert!(
+        reason.ends_with(r#"400: {"type":["\"no.such\" is not a valid choice."]}"#),
+        "{reason}"
+    );
+    // Identifiers are given to what is kept alone, so nothing was published twice.
+    let last = server.place.json(&server.publish(&["post.created", "--data", "{}"]));
+    assert_eq!(last["event_id"], 2_496);
     let text = server.place.run_with(&server.publish(&["-"]), &lines[0]).succeeded();
     assert_eq!(text.stdout(), "1 published, 0 failed");
+    server.place.run_with(&server.publish(&["-"]), "\n\n").succeeded();
 }
 
-/// Reads one request; answers with its head.
-fn read_request(stream: &mut BufReader<TcpStream>) -> String {
+#[test]
+fn lines_of_every_size_are_published() {
+    let server = Server::start();
+    let of_length = |length: usize| {
+        let frame = r#"{"type":"post.created","data":{"a":""}}"#;
+        frame.replace("\"\"", &format!("\"{}\"", "x".repeat(length - frame.len())))
+    };
+    let lengths = [100, 1_048_576, 600_000, 600_000, 1_048_577, 100, 400_000, 400_000];
+    let lines = lengths.map(of_length).join("\n");
+    let arguments = server.publish(&["-", "--json"]);
+    let ran = server.place.run_with(&arguments, &lines).failed(1, &["line 5: ", "1048576 bytes"]);
+    assert_eq!((&ran.json()["published"], &ran.json()["failed"]), (&json!(7), &json!(1)));
+}
+
+#[test]
+fn what_every_line_would_be_refused_for_ends_the_publishing() {
+    let server = Server::start();
+    let place = &server.place;
+    let lines = "{\"type\":\"post.created\",\"data\":{}}\n".repeat(3);
+    let run = |token: &str| place.run_with(&server.publish(&["-", "--token", token]), &lines);
+    run("prt_wrong").failed(1, &["stopped at line 1; 0 events", "answered 401", "--token"]);
+    let viewer = place.run(&["token", "create", "--role", "viewer"]).succeeded();
+    run(viewer.stdout()).failed(1, &["stopped at line 1; 0 events", "answered 403", "publisher"]);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{closed}");
+    let arguments = ["event", "publish", "-", "--token", "x", "--url", &url];
+    place.run_with(&arguments, &lines).failed(1, &["stopped at line 1", "can't be reached"]);
+}
+
+/// An API that does what a test wants; it lives until the test ends.
+struct FakeApi {
+    url: String,
+    /// The bodies of the requests that came. Each is here before it is answered.
+    bodies: Receiver<String>,
+}
+
+impl FakeApi {
+    /// An API that asks the script how to answer each request, by its number from 0 and its body; without an answer it
+    /// closes the connection.
+    fn start(script: impl Fn(usize, &str) -> Option<&'static str> + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, bodies) = channel();
+        std::thread::spawn(move || {
+            let mut count = 0;
+            for stream in listener.incoming() {
+                let mut stream = BufReader::new(stream.unwrap());
+                while let Some((head, body)) = read_request(&mut stream) {
+                    assert!(head.starts_with("POST /api/v2/webhook/event/bulk/ "), "{head}");
+                    let answer = script(count, &body);
+                    count += 1;
+                    let _ = sender.send(body);
+                    let Some(answer) = answer else { break };
+                    stream.get_mut().write_all(answer.as_bytes()).unwrap();
+                }
+            }
+        });
+        Self { url, bodies }
+    }
+
+    /// The arguments of a publication to it.
+    fn publish(&self) -> [&str; 8] {
+        ["event", "publish", "-", "--json", "--token", "x", "--url", &self.url]
+    }
+}
+
+/// Reads one request; answers with its head and its body. `None` when there is no more.
+fn read_request(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        assert_ne!(stream.read_line(&mut head).unwrap(), 0, "{head}");
+        if stream.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
     }
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
     let mut body = vec![0; length.parse().unwrap()];
     stream.read_exact(&mut body).unwrap();
-    head
+    Some((head, String::from_utf8(body).unwrap()))
+}
+
+const CREATED: &str = "HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n[]";
+
+#[test]
+fn a_bulk_whose_answer_was_lost_is_reported_and_not_repeated() {
+    let place = Place::new();
+    let bad_gateway = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n";
+    let api = FakeApi::start(move |nth, _| match nth {
+        0 => None,
+        2 => Some(bad_gateway),
+        _ => Some(CREATED),
+    });
+    let mut child = place
+        .command(&api.publish())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // A slow producer: each line is published before the next one is there.
+    for line in ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}", "{\"n\":4}"] {
+        writeln!(input, "{line}").unwrap();
+        assert_eq!(api.bodies.recv().unwrap(), format!("[{line}]"));
+    }
+    drop(input);
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    let ran = ran.failed(1, &["line 1: the answer was lost", "line 3: ", "502", "perhaps"]);
+    let summary = ran.json();
+    assert_eq!((&summary["published"], &summary["failed"]), (&json!(2), &json!(0)));
+    assert_eq!((&summary["unknown"], &summary["unknown_lines"]), (&json!(2), &json!([1, 3])));
+    assert!(api.bodies.try_recv().is_err(), "nothing was sent again");
 }
 
 #[test]
-fn a_line_whose_answer_was_lost_is_tried_again_under_the_same_key() {
+fn a_server_that_can_not_take_events_is_waited_for() {
     let place = Place::new();
-    let api = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", api.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
-        let accept = || BufReader::new(api.accept().unwrap().0);
-        let lost = read_request(&mut accept());
-        let mut again = accept();
-        let busy = read_request(&mut again);
-        let unavailable = "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
-        again.get_mut().write_all(unavailable.as_bytes()).unwrap();
-        let taken = read_request(&mut again);
-        again.get_mut().write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}").unwrap();
-        [lost, busy, taken]
-    });
-    let arguments = ["event", "publish", "-", "--token", "x", "--url", &url];
-    let ran = place.run_with(&arguments, r#"{"type":"a","data":{}}"#).succeeded();
-    assert_eq!(ran.stdout(), "1 published, 0 failed");
-    let key = |head: &String| {
-        head.lines().find_map(|line| line.strip_prefix("idempotency-key: ")).unwrap().to_owned()
-    };
-    let keys = server.join().unwrap().each_ref().map(key);
-    assert!(keys.iter().all(|other| *other == keys[0]), "{keys:?}");
+    let busy = "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
+    let api = FakeApi::start(move |nth, _| Some(if nth == 0 { busy } else { CREATED }));
+    let ran = place.run_with(&api.publish(), "{\"n\":1}").succeeded();
+    assert_eq!((&ran.json()["published"], &ran.json()["unknown"]), (&json!(1), &json!(0)));
+    assert!(ran.stderr().contains("waiting"), "{ran:?}");
+    assert_eq!(api.bodies.iter().take(2).collect::<Vec<_>>(), ["[{\"n\":1}]", "[{\"n\":1}]"]);
+}
+
+#[test]
+fn a_bulk_that_is_too_large_for_somebody_on_the_way_is_divided() {
+    let place = Place::new();
+    let too_large = "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n";
+    let is_taken = |body: &str| body.matches('n').count() < 3 && !body.contains('0');
+    let api = FakeApi::start(move |_, body| Some(if is_taken(body) { CREATED } else { too_large }));
+    let lines: Vec<String> = (0..50).map(|n| format!("{{\"n\":{}}}", n % 7)).collect();
+    let ran = place.run_with(&api.publish(), &lines.join("\n")).failed(1, &["line 8: ", "413"]);
+    let digits = |text: &str| text.matches(char::is_numeric).collect::<String>();
+    let expected = digits(&lines.concat()).replace('0', "");
+    assert_eq!(ran.json()["published"], expected.len());
+    assert_eq!(ran.json()["failed"], lines.len() - expected.len());
+    let taken: String = api.bodies.try_iter().filter(|body| is_taken(body)).collect();
+    assert_eq!(digits(&taken), expected, "each once, in their order");
 }
 
 #[test]

@@ -79,6 +79,12 @@ pub fn run(command: &mut Command, input: &str) -> Ran {
 #[derive(Debug)]
 pub struct Ran(Output);
 
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self(output)
+    }
+}
+
 impl Ran {
     pub fn stdout(&self) -> &str {
         std::str::from_utf8(&self.0.stdout).unwrap().trim_end()

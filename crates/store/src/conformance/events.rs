@@ -168,6 +168,52 @@ pub async fn an_event_is_published_once_or_not_at_all(world: World) {
     assert_eq!(world.store.publish(fresh).await.unwrap(), Published::Fresh);
 }
 
+pub async fn many_events_are_kept_in_one_go_in_their_order(world: World) {
+    let tenant = world.tenant("default").await;
+    let (first, second) = (world.endpoint(tenant).await, world.endpoint(tenant).await);
+    let mut all = Vec::new();
+    for endpoints in [&[first, second][..], &[first], &[], &[first, EndpointId::new(99)]] {
+        all.push(world.publication(tenant, endpoints, 5).await);
+    }
+    all[1].lease = Lease(3);
+    all[1].deliveries[0].leased = true;
+    let leased = all[1].deliveries[0].id;
+    let events: Vec<_> = all.iter().map(|publication| publication.event).collect();
+    world.store.publish_all(all).await.unwrap();
+    assert_eq!(world.store.known_events(tenant, events.clone()).await.unwrap(), events);
+    assert_eq!((world.owed(first).await, world.owed(second).await), (2, 1));
+    world.store.give_back(vec![leased], Lease(3)).await.unwrap();
+    let claim = world.store.claim_due(first, at(5), ClaimLimit::count(9), Lease(1)).await.unwrap();
+    let claimed: Vec<_> = claim.deliveries.iter().map(|delivery| delivery.event).collect();
+    assert_eq!(claimed, [events[0], events[1], events[3]]);
+    assert_eq!(claim.deliveries[2].payload, format!("payload of {}", events[3]));
+    world.store.publish_all(Vec::new()).await.unwrap();
+}
+
+pub async fn many_events_are_kept_all_or_none(world: World) {
+    let tenant = world.tenant("default").await;
+    let endpoint = world.endpoint(tenant).await;
+    let (known, deliveries) = world.publish(tenant, &[endpoint], 5).await;
+    for fault in 0..5 {
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.push(world.publication(tenant, &[endpoint], 6).await);
+        }
+        let fresh: Vec<_> = all.iter().map(|publication| publication.event).collect();
+        match fault {
+            0 => all[2].event = known,
+            1 => all[2].event = all[0].event,
+            2 => all[2].deliveries[0].id = deliveries[0],
+            3 => all[2].deliveries[0].id = all[0].deliveries[0].id,
+            _ => all[2].idempotency = key("k", 1, 0),
+        }
+        let refused = world.store.publish_all(all).await;
+        assert!(matches!(refused, Err(StoreError::Inconsistent(_))), "{fault}: {refused:?}");
+        assert_eq!(world.store.known_events(tenant, fresh).await.unwrap(), [], "{fault}");
+        assert_eq!(world.owed(endpoint).await, 1, "{fault}");
+    }
+}
+
 pub async fn a_resend_owes_an_event_once_more(world: World) {
     let tenant = world.tenant("default").await;
     let endpoint = world.endpoint(tenant).await;

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     AttemptField, AttemptQuery, ClaimLimit, EndpointChange, EndpointField, EndpointQuery, IdKind,
-    IdempotencyKey, Lease, NewToken, NewUser, OrderBy, Purge, Resend, Result, StoreError,
+    IdempotencyKey, Lease, NewToken, NewUser, OrderBy, Publication, Purge, Resend, Result,
+    StoreError,
 };
 
 const TYPES: [&str; 3] = ["post.created", "post.deleted", "vote.created"];
@@ -75,6 +76,13 @@ pub(crate) enum Command {
         endpoints: Vec<i64>,
         leased: bool,
         key: Option<(u8, u8, i64)>,
+    },
+    PublishAll {
+        tenant: i64,
+        fan_outs: Vec<Vec<i64>>,
+        leased: bool,
+        /// The last one takes the identifier of an event that may be there already.
+        last_is: Option<i64>,
     },
     Resend {
         tenant: i64,
@@ -145,6 +153,8 @@ pub(crate) fn commands() -> impl Strategy<Value = Vec<Command>> {
             .prop_map(|(tenant, endpoint, grace)| Expire { tenant, endpoint, grace }),
         8 => (1..=2_i64, vec(endpoint(), 0..4), any::<bool>(), option::weighted(0.2, (0..2_u8, 0..2_u8, 0..30_i64)))
             .prop_map(|(tenant, endpoints, leased, key)| Publish { tenant, endpoints, leased, key }),
+        3 => (1..=2_i64, vec(vec(endpoint(), 0..3), 0..4), any::<bool>(), option::weighted(0.2, 1..30_i64))
+            .prop_map(|(tenant, fan_outs, leased, last_is)| PublishAll { tenant, fan_outs, leased, last_is }),
         2 => (tenant(), endpoint(), vec(1..8_i64, 0..3))
             .prop_map(|(tenant, endpoint, events)| Resend { tenant, endpoint, events }),
         8 => (endpoint(), -3..20_i64, 0..4_u32, lease())
@@ -194,6 +204,7 @@ impl Run {
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. } => self.administer(command).await,
             Command::Publish { .. }
+            | Command::PublishAll { .. }
             | Command::Resend { .. }
             | Command::Claim { .. }
             | Command::Record { .. }
@@ -316,6 +327,16 @@ impl Run {
             Command::Publish { tenant, endpoints, leased, key } => {
                 self.publish(TenantId::new(*tenant), endpoints, *leased, *key).await
             }
+            Command::PublishAll { tenant, fan_outs, leased, last_is } => {
+                let mut all = Vec::new();
+                for endpoints in fan_outs {
+                    all.push(self.publication(TenantId::new(*tenant), endpoints, *leased).await);
+                }
+                if let (Some(last), Some(id)) = (all.last_mut(), last_is) {
+                    last.event = EventId::new(*id);
+                }
+                said(self.world.store.publish_all(all).await)
+            }
             Command::Resend { tenant, endpoint, events } => {
                 let mut asked = Vec::new();
                 for &event in events {
@@ -383,14 +404,25 @@ impl Run {
         leased: bool,
         key: Option<(u8, u8, i64)>,
     ) -> String {
-        let endpoints: Vec<_> = endpoints.iter().copied().map(EndpointId::new).collect();
-        let mut publication = self.world.publication(tenant, &endpoints, self.seconds).await;
-        publication.lease = Lease(1);
+        let mut publication = self.publication(tenant, endpoints, leased).await;
         publication.idempotency = key.map(|(key, body, age)| IdempotencyKey {
             key: format!("key {key}"),
             request_hash: [body; 32],
             not_before: at(self.seconds - age),
         });
+        said(self.world.store.publish(publication).await)
+    }
+
+    /// A publication to these endpoints, whose deliveries are remembered where they begin leased.
+    async fn publication(
+        &mut self,
+        tenant: TenantId,
+        endpoints: &[i64],
+        leased: bool,
+    ) -> Publication {
+        let endpoints: Vec<_> = endpoints.iter().copied().map(EndpointId::new).collect();
+        let mut publication = self.world.publication(tenant, &endpoints, self.seconds).await;
+        publication.lease = Lease(1);
         let event = publication.event;
         for delivery in &mut publication.deliveries {
             delivery.leased = leased;
@@ -399,7 +431,7 @@ impl Run {
                 self.leased.push(Leased { tenant, endpoint, event, delivery, lease });
             }
         }
-        said(self.world.store.publish(publication).await)
+        publication
     }
 
     /// One of the deliveries that were leased, the latest most often.

@@ -6,8 +6,8 @@ use postrider_kernel::{
 
 use super::{KeptAnswer, KeptDelivery, KeptEvent, State, refused, repeats};
 use crate::{
-    Action, Actor, AttemptRecord, By, Claim, ClaimLimit, ClaimedDelivery, Lease, Publication,
-    Published, Recorded, Resend, Resent, Result,
+    Action, Actor, AttemptRecord, By, Claim, ClaimLimit, ClaimedDelivery, Lease, NewDelivery,
+    Publication, Published, Recorded, Resend, Resent, Result,
 };
 
 impl State {
@@ -25,19 +25,55 @@ impl State {
                 Published::KeyReused
             });
         }
-        let ids = || publication.deliveries.iter().map(|delivery| delivery.id);
-        let owed = publication
-            .deliveries
-            .iter()
-            .filter(|new| self.endpoint(publication.tenant, new.endpoint).is_some());
-        let owed: Vec<_> = owed.copied().collect();
-        if self.events.contains_key(&publication.event)
-            || owed.iter().any(|new| self.deliveries.contains_key(&new.id))
-            || repeats(ids())
+        self.check_is_new(std::slice::from_ref(&publication))?;
+        if let (Some(place), Some(key)) = (place, &publication.idempotency) {
+            let kept = KeptAnswer {
+                request_hash: key.request_hash,
+                event: publication.event,
+                event_type: publication.event_type.clone(),
+                created: publication.created,
+                endpoint_count: u32::try_from(publication.deliveries.len()).unwrap_or(u32::MAX),
+                kept_at: publication.accepted_at,
+            };
+            self.idempotency.insert(place, kept);
+        }
+        self.keep(publication);
+        Ok(Published::Fresh)
+    }
+
+    pub(super) fn publish_all(&mut self, publications: Vec<Publication>) -> Result<()> {
+        if publications.iter().any(|publication| publication.idempotency.is_some()) {
+            return refused("one of many events has an idempotency key");
+        }
+        self.check_is_new(&publications)?;
+        publications.into_iter().for_each(|publication| self.keep(publication));
+        Ok(())
+    }
+
+    /// Whether no event and no delivery of these is there already, or among them twice.
+    fn check_is_new(&self, publications: &[Publication]) -> Result<()> {
+        let events = || publications.iter().map(|publication| publication.event);
+        let owed = || publications.iter().flat_map(|publication| self.owed(publication));
+        if events().any(|event| self.events.contains_key(&event))
+            || owed().any(|new| self.deliveries.contains_key(&new.id))
+            || repeats(events())
+            || repeats(owed().map(|new| new.id))
         {
             return refused("the event's or a delivery's id is there already");
         }
-        for new in &owed {
+        Ok(())
+    }
+
+    /// The deliveries of an event to endpoints that are there.
+    fn owed(&self, publication: &Publication) -> Vec<NewDelivery> {
+        let is_there =
+            |new: &&NewDelivery| self.endpoint(publication.tenant, new.endpoint).is_some();
+        publication.deliveries.iter().filter(is_there).copied().collect()
+    }
+
+    /// Keeps an event and its deliveries, which are known to be new.
+    fn keep(&mut self, publication: Publication) {
+        for new in self.owed(&publication) {
             let delivery = KeptDelivery {
                 tenant: publication.tenant,
                 endpoint: new.endpoint,
@@ -51,17 +87,6 @@ impl State {
             };
             self.deliveries.insert(new.id, delivery);
         }
-        if let (Some(place), Some(key)) = (place, &publication.idempotency) {
-            let kept = KeptAnswer {
-                request_hash: key.request_hash,
-                event: publication.event,
-                event_type: publication.event_type.clone(),
-                created: publication.created,
-                endpoint_count: u32::try_from(publication.deliveries.len()).unwrap_or(u32::MAX),
-                kept_at: publication.accepted_at,
-            };
-            self.idempotency.insert(place, kept);
-        }
         let event = KeptEvent {
             tenant: publication.tenant,
             event_type: publication.event_type,
@@ -69,7 +94,6 @@ impl State {
             payload: publication.payload,
         };
         self.events.insert(publication.event, event);
-        Ok(Published::Fresh)
     }
 
     pub(super) fn resend(&mut self, resend: &Resend, by: &By) -> Result<Resent> {

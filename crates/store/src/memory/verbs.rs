@@ -370,6 +370,10 @@ impl Store for MemoryStore {
         self.state().publish(publication)
     }
 
+    async fn publish_all(&self, publications: Vec<Publication>) -> Result<()> {
+        self.state().publish_all(publications)
+    }
+
     async fn resend(&self, resend: Resend, by: By) -> Result<Resent> {
         self.state().resend(&resend, &by)
     }

@@ -24,20 +24,16 @@ pub(super) fn publish(connection: &Connection, publication: &Publication) -> Res
         }
         keep_key(connection, publication, key)?;
     }
-    insert_event(connection, publication)?;
-    for delivery in &publication.deliveries {
-        let owed = Owed {
-            id: delivery.id,
-            tenant: publication.tenant,
-            endpoint: delivery.endpoint,
-            event: publication.event,
-            trigger: Trigger::Schedule,
-            at: publication.accepted_at,
-            lease: delivery.leased.then_some(publication.lease),
-        };
-        owed.insert(connection)?;
-    }
+    insert(connection, publication)?;
     Ok(Published::Fresh)
+}
+
+/// One job, and so one transaction or none: what fails half-way is rolled back.
+pub(super) fn publish_all(connection: &Connection, publications: &[Publication]) -> Result<()> {
+    if publications.iter().any(|publication| publication.idempotency.is_some()) {
+        return Err(StoreError::Inconsistent("one of many events has an idempotency key".into()));
+    }
+    publications.iter().try_for_each(|publication| insert(connection, publication))
 }
 
 pub(super) fn resend(connection: &Connection, resend: &Resend, by: &By) -> Result<Resent> {
@@ -138,6 +134,24 @@ fn keep_key(
         ":at": publication.accepted_at.as_micros(),
     };
     execute(connection, sql!("keep_idempotency"), parameters)?;
+    Ok(())
+}
+
+/// An event, and all that it is owed to.
+fn insert(connection: &Connection, publication: &Publication) -> Result<()> {
+    insert_event(connection, publication)?;
+    for delivery in &publication.deliveries {
+        let owed = Owed {
+            id: delivery.id,
+            tenant: publication.tenant,
+            endpoint: delivery.endpoint,
+            event: publication.event,
+            trigger: Trigger::Schedule,
+            at: publication.accepted_at,
+            lease: delivery.leased.then_some(publication.lease),
+        };
+        owed.insert(connection)?;
+    }
     Ok(())
 }
 

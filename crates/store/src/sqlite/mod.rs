@@ -265,6 +265,10 @@ impl Store for SqliteStore {
         self.write(move |c, _| events::publish(c, &publication)).await
     }
 
+    async fn publish_all(&self, publications: Vec<Publication>) -> Result<()> {
+        self.write(move |c, _| events::publish_all(c, &publications)).await
+    }
+
     async fn resend(&self, resend: Resend, by: By) -> Result<Resent> {
         self.write(move |c, _| events::resend(c, &resend, &by)).await
     }

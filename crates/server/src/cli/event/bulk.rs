@@ -1,210 +1,197 @@
-//! Publishes the events that standard input brings, one per line, several at once.
+//! Publishes the events that standard input brings, one per line, in bulks, one after the other.
 //!
-//! A reader hands numbered lines to a few workers, each with a connection of its own. A line that the API refuses is
-//! reported and the rest goes on. Each line has an idempotency key, so that one whose answer was lost is tried again
-//! without becoming two events; when the server can't be reached at all, everything stops and says where.
+//! A bulk is all or none. When the API refuses some of its lines, those are reported and the rest is sent again without
+//! them. What surely was not kept is tried again: what did not reach the server, and what it could not take just then.
+//!
+//! A bulk whose answer was lost is another matter. Perhaps it was committed, and then sending it again would publish each
+//! of its events twice. A bulk has no idempotency key; and keys for its lines, one by one, would not help now, since the
+//! bulk left none behind that they could meet. So its lines are reported as of unknown fate, which they are, for somebody
+//! to look; the rest goes on, and the exit code is 1. Who needs more publishes one by one, each with a key.
 
-use std::{
-    io::{BufRead, IsTerminal},
-    sync::Arc,
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
-use indicatif::{ProgressBar, ProgressStyle};
-use postrider::clock::{Clock, SystemClock, entropy};
-use serde_json::{Value, json};
-use tokio::{
-    sync::{Mutex, mpsc},
-    task::JoinSet,
+use http::{HeaderMap, StatusCode};
+use postrider::clock::{Clock, SystemClock};
+use serde_json::Value;
+
+use super::{
+    BULK_PATH, Client, advice,
+    lines::{Bulk, Line, Lines},
+    refusal, retry_after,
+    tally::Tally,
 };
+use crate::cli::client::{Connection, NoAnswer, Reply};
 
-use super::{Client, PATH, refusal, retry_after};
-use crate::cli::client::Connection;
-
-/// How many requests are in flight at once: enough for the server to commit them together.
-const WORKERS: usize = 32;
-
-/// How often one line is tried.
+/// How often a bulk is tried that doesn't reach the server.
 const TRIES_MAX: u32 = 5;
 
-/// What became of all lines.
-#[derive(Default)]
-pub struct Summary {
-    /// How many were accepted.
-    pub published: u64,
-    /// Those that were not, by line.
-    pub failures: Vec<Failure>,
-}
+/// How long a server is waited for that can't take events.
+const BUSY_MAX: Duration = Duration::from_secs(300);
 
-/// A line that was not accepted.
-pub struct Failure {
-    /// Which line, from 1.
-    pub line: u64,
-    /// Why not.
-    pub reason: String,
-}
-
-impl Failure {
-    /// For programs.
-    pub fn to_json(&self) -> Value {
-        json!({"line": self.line, "reason": self.reason})
-    }
-}
-
-struct Line {
-    number: u64,
-    text: Bytes,
-}
-
-/// How a line ended.
-enum Outcome {
-    Published,
-    Refused(String),
-}
+/// How long a connection may have been idle: a server that closes it at the very moment when the next bulk is written
+/// would leave that one without an answer.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// Publishes every line of standard input.
-pub async fn publish(client: Client) -> anyhow::Result<Summary> {
+pub async fn publish(client: Client) -> anyhow::Result<Tally> {
     let clock = SystemClock::new();
-    let run = u128::from_ne_bytes(entropy(&clock));
-    let shared = Arc::new(Shared { client, clock, key_prefix: format!("{run:032x}") });
-    let (lines, waiting) = mpsc::channel(WORKERS * 4);
-    let (report, mut reports) = mpsc::channel(WORKERS * 4);
-    let reader = tokio::task::spawn_blocking(move || read_lines(&lines));
-    let waiting = Arc::new(Mutex::new(waiting));
-    let mut workers = JoinSet::new();
-    for _ in 0..WORKERS {
-        workers.spawn(shared.clone().work(waiting.clone(), report.clone()));
-    }
-    drop((report, waiting));
-
-    let bar = progress_bar();
-    let mut summary = Summary::default();
-    loop {
-        tokio::select! {
-            biased;
-            Some((number, outcome)) = reports.recv() => {
-                bar.inc(1);
-                if let Outcome::Refused(reason) = outcome {
-                    bar.suspend(|| eprintln!("line {number}: {reason}"));
-                    summary.failures.push(Failure { line: number, reason });
-                } else {
-                    summary.published += 1;
-                }
-            }
-            Some(worked) = workers.join_next() => {
-                let published = summary.published;
-                worked?.with_context(|| format!("stopped; {published} events were accepted until then"))?;
-            }
-            else => break,
+    let (mut lines, mut tally) = (Lines::of_stdin(), Tally::new());
+    let mut publisher = Publisher { client, clock, connection: None };
+    while let Some(bulk) = lines.next_bulk().await? {
+        let end = bulk.end;
+        let published = publisher.publish(bulk, &mut tally).await;
+        tally.show(end, publisher.clock.monotonic());
+        if let Err(error) = published {
+            tally.finish();
+            return Err(error);
         }
     }
-    bar.finish_and_clear();
-    summary.failures.sort_by_key(|failure| failure.line);
-    reader.await??;
-    Ok(summary)
+    tally.finish();
+    Ok(tally)
 }
 
-/// Hands out the lines of standard input, with their numbers; blank ones are passed over.
-fn read_lines(lines: &mpsc::Sender<Line>) -> anyhow::Result<()> {
-    let mut input = std::io::stdin().lock();
-    for number in 1.. {
-        let mut text = Vec::new();
-        let length = input.read_until(b'\n', &mut text).context("standard input can't be read")?;
-        if length == 0 {
-            break;
-        }
-        let text = text.trim_ascii();
-        let is_wanted = text.is_empty()
-            || lines.blocking_send(Line { number, text: text.to_vec().into() }).is_ok();
-        if !is_wanted {
-            break;
-        }
-    }
-    Ok(())
-}
-
-struct Shared {
+struct Publisher {
     client: Client,
     clock: SystemClock,
-    key_prefix: String,
+    /// With the time when it was last used.
+    connection: Option<(Connection, Duration)>,
 }
 
-impl Shared {
-    /// Publishes lines until there are no more.
-    async fn work(
-        self: Arc<Self>,
-        waiting: Arc<Mutex<mpsc::Receiver<Line>>>,
-        report: mpsc::Sender<(u64, Outcome)>,
-    ) -> anyhow::Result<()> {
-        let mut connection = None;
-        loop {
-            let Some(line) = waiting.lock().await.recv().await else { return Ok(()) };
-            match self.publish(&mut connection, &line).await {
-                // The other end lives as long as any worker.
-                Ok(outcome) => drop(report.send((line.number, outcome)).await),
-                Err(error) => {
-                    return Err(error.context(format!("line {} was not published", line.number)));
+/// What became of a bulk.
+enum Verdict {
+    Accepted,
+    /// None of it was kept; for each line, what is wrong with it.
+    Refused(Vec<Option<String>>),
+    /// None of it was kept, since somebody on the way takes no such amount at once.
+    TooLarge(String),
+    /// Perhaps it was kept.
+    Unknown(String),
+}
+
+impl Publisher {
+    async fn publish(&mut self, bulk: Bulk, tally: &mut Tally) -> anyhow::Result<()> {
+        for (line, reason) in bulk.unsound {
+            tally.refuse(line, reason);
+        }
+        // What is still to be sent, the next part last.
+        let mut parts = vec![bulk.lines];
+        while let Some(mut part) = parts.pop() {
+            let Some(first) = part.first().map(|line| line.number) else { continue };
+            let sent = self.send(&part, tally).await;
+            match sent.with_context(|| {
+                let published = tally.published();
+                format!("stopped at line {first}; {published} events were accepted until then")
+            })? {
+                Verdict::Accepted => tally.accept(&part),
+                Verdict::Refused(reasons) => parts.push(without_refused(part, reasons, tally)),
+                Verdict::TooLarge(reason) if part.len() == 1 => {
+                    tally.refuse(first, reason);
                 }
+                Verdict::TooLarge(_) => {
+                    let later = part.split_off(part.len() / 2);
+                    parts.extend([later, part]);
+                }
+                Verdict::Unknown(reason) => tally.lose(&part, &reason),
             }
         }
+        Ok(())
     }
 
-    /// Publishes one line, trying again what did not reach the server or could not be taken just then.
-    async fn publish(
-        &self,
-        connection: &mut Option<Connection>,
-        line: &Line,
-    ) -> anyhow::Result<Outcome> {
-        let mut tries = 1;
+    /// Sends a bulk until there is a verdict. It fails when no bulk would fare better.
+    async fn send(&mut self, lines: &[Line], tally: &Tally) -> anyhow::Result<Verdict> {
+        let body = body_of(lines);
+        let (mut tries, mut waited) = (1, Duration::ZERO);
         loop {
-            let wait = match self.try_once(connection, line).await {
-                Ok(reply) => match reply.status {
-                    StatusCode::CREATED => return Ok(Outcome::Published),
-                    StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-                        if tries < TRIES_MAX =>
-                    {
-                        retry_after(&reply.headers)
+            let wait = match self.try_once(&body).await {
+                Ok(reply) => match verdict(&reply, lines.len())? {
+                    Some(verdict) => return Ok(verdict),
+                    None if waited >= BUSY_MAX => bail!(refusal(reply.status, &reply.text())),
+                    None => {
+                        let wait = retry_after(&reply.headers);
+                        if waited.is_zero() {
+                            tally.tell("the server can't take events right now; waiting for it");
+                        }
+                        waited += wait;
+                        wait
                     }
-                    status => return Ok(Outcome::Refused(refusal(status, &reply.text()))),
                 },
-                Err(error) if tries == TRIES_MAX => return Err(error),
-                Err(_) => {
-                    *connection = None;
+                Err(NoAnswer::Lost(error)) => {
+                    return Ok(Verdict::Unknown(format!("the answer was lost ({error:#})")));
+                }
+                Err(NoAnswer::Unsent(error)) if tries == TRIES_MAX => return Err(error),
+                Err(NoAnswer::Unsent(_)) => {
+                    tries += 1;
                     Duration::from_millis(100 << tries)
                 }
             };
             self.clock.sleep(wait).await;
-            tries += 1;
         }
     }
 
-    async fn try_once(
-        &self,
-        connection: &mut Option<Connection>,
-        line: &Line,
-    ) -> anyhow::Result<super::super::client::Reply> {
-        let mut headers = HeaderMap::new();
-        let key = format!("{}-{}", self.key_prefix, line.number);
-        headers.insert("idempotency-key", HeaderValue::from_str(&key)?);
-        let request = self.client.post(PATH, &headers, line.text.clone())?;
-        let open = match connection {
-            Some(open) => open,
-            None => connection.insert(self.client.connect().await?),
+    async fn try_once(&mut self, body: &Bytes) -> Result<Reply, NoAnswer> {
+        let request = self.client.post(BULK_PATH, &HeaderMap::new(), body.clone());
+        let request = request.map_err(NoAnswer::Unsent)?;
+        let now = self.clock.monotonic();
+        let mut connection = match self.connection.take() {
+            Some((open, used)) if now.saturating_sub(used) < IDLE_MAX => open,
+            _ => self.client.connect().await.map_err(NoAnswer::Unsent)?,
         };
-        open.send(request).await
+        let reply = connection.send(request).await?;
+        self.connection = Some((connection, self.clock.monotonic()));
+        Ok(reply)
     }
 }
 
-/// A counter on a terminal, nothing elsewhere. How many lines there will be, nobody knows.
-fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+/// What an answer says of a bulk; `None` when it asks to wait, and an error when it would say the same of every bulk.
+fn verdict(reply: &Reply, lines: usize) -> anyhow::Result<Option<Verdict>> {
+    let text = || refusal(reply.status, &reply.text());
+    Ok(Some(match reply.status {
+        StatusCode::CREATED => Verdict::Accepted,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => return Ok(None),
+        StatusCode::PAYLOAD_TOO_LARGE => Verdict::TooLarge(text()),
+        StatusCode::BAD_REQUEST => match refused_lines(reply, lines) {
+            Some(reasons) => Verdict::Refused(reasons),
+            None => bail!(text()),
+        },
+        status if status.is_client_error() => bail!("{}{}", text(), advice(status)),
+        // A gateway that gave up waiting, or a fault of the server's, says nothing of what was kept.
+        _ => Verdict::Unknown(text()),
+    }))
+}
+
+/// What is wrong with each line; `None` when the answer doesn't say so of any.
+fn refused_lines(reply: &Reply, lines: usize) -> Option<Vec<Option<String>>> {
+    let places: Vec<Value> = serde_json::from_slice(&reply.body).ok()?;
+    let reason = |place: &Value| {
+        let is_sound = place.as_object().is_some_and(serde_json::Map::is_empty);
+        (!is_sound).then(|| refusal(reply.status, &place.to_string()))
+    };
+    let reasons: Vec<_> = places.iter().map(reason).collect();
+    (reasons.len() == lines && reasons.iter().any(Option::is_some)).then_some(reasons)
+}
+
+/// The lines that nothing is wrong with; the others are reported.
+fn without_refused(lines: Vec<Line>, reasons: Vec<Option<String>>, tally: &mut Tally) -> Vec<Line> {
+    let mut rest = Vec::new();
+    for (line, reason) in lines.into_iter().zip(reasons) {
+        match reason {
+            Some(reason) => tally.refuse(line.number, reason),
+            None => rest.push(line),
+        }
     }
-    let style = ProgressStyle::with_template("{spinner} {pos} events, {per_sec}, {elapsed}");
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    bar
+    rest
+}
+
+/// The request's body: each line goes in as it was written.
+fn body_of(lines: &[Line]) -> Bytes {
+    let length: usize = lines.iter().map(|line| line.text.len() + 1).sum();
+    let mut body = Vec::with_capacity(length + 1);
+    for line in lines {
+        body.push(if body.is_empty() { b'[' } else { b',' });
+        body.extend_from_slice(&line.text);
+    }
+    body.push(b']');
+    body.into()
 }

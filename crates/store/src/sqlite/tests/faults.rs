@@ -49,6 +49,29 @@ async fn a_full_disk_is_unavailable_and_the_store_goes_on_once_there_is_room() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_full_half_way_keeps_none_of_many_events() {
+    let (store, _directory) = open_here();
+    let store = Arc::new(store);
+    let world = World::new(store.clone());
+    let tenant = world.tenant("default").await;
+    let endpoint = world.endpoint(tenant).await;
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.push(world.publication(tenant, &[endpoint], 2).await);
+    }
+    all[2].payload = Bytes::from(vec![b'x'; 1 << 20]);
+    let events: Vec<_> = all.iter().map(|publication| publication.event).collect();
+    store.limit_pages(1).await;
+    let refused = world.store.publish_all(all.clone()).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert_eq!(world.store.known_events(tenant, events.clone()).await.unwrap(), []);
+    assert_eq!(world.store.earliest_due().await.unwrap(), []);
+    store.limit_pages(1 << 20).await;
+    world.store.publish_all(all).await.unwrap();
+    assert_eq!(world.store.known_events(tenant, events.clone()).await.unwrap(), events);
+}
+
+#[tokio::test]
 async fn a_full_disk_fails_only_those_that_need_room() {
     let (store, _directory) = open_here();
     let store = Arc::new(store);
