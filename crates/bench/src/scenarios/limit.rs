@@ -1,0 +1,142 @@
+//! The physical limit: signed POSTs of the same bytes to the same receiver, and nothing else.
+//!
+//! As many threads as there are processors, each with an event loop, a share of the connections, and the receiver's ends
+//! of them: so no wake-up crosses threads, and no design with a store in between could be faster with this client and this
+//! receiver. It is the denominator of the ratios.
+
+use std::{
+    num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use postrider_kernel::{
+    Created, EventData, EventId, EventType, SigningSecret, Target, event,
+    request::{RequestTemplate, SIGNATURE_HEADER},
+    secret::Standing,
+    signature::Signer,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use crate::{
+    body, clock,
+    figures::Figures,
+    receiver::{self, Inbox},
+    system,
+};
+
+/// What to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many connections.
+    pub connections: usize,
+    /// How long.
+    pub duration: Duration,
+    /// How many bytes a publisher would have sent.
+    pub size: usize,
+}
+
+/// Measures.
+///
+/// # Errors
+/// Sockets that can't be had.
+pub fn run(options: Options) -> anyhow::Result<Figures> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = threads.min(options.connections);
+    let run = Arc::new(Run { sent: AtomicU64::new(0), is_over: AtomicBool::new(false) });
+    let payload = payload(options.size)?;
+    let pid = std::process::id();
+    let (started, cpu) = (clock::now(), system::cpu(pid)?);
+    let loops: Vec<_> = (0..threads)
+        .map(|thread| {
+            let share = (options.connections + thread) / threads;
+            let (run, payload) = (run.clone(), payload.clone());
+            std::thread::spawn(move || post_in_a_loop(share, &run, &payload))
+        })
+        .collect();
+    std::thread::sleep(options.duration);
+    run.is_over.store(true, Ordering::Relaxed);
+    for posting in loops {
+        posting.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+    }
+    let elapsed = clock::now().since(started).as_secs_f64();
+    let cpu = system::cpu(pid)?.saturating_sub(cpu);
+    let sent = run.sent.load(Ordering::Relaxed) as f64;
+
+    let mut figures = Figures::default();
+    figures.put("requests", "/s", sent / elapsed);
+    figures.put("CPU per request, client and receiver", "µs", cpu.as_secs_f64() * 1e6 / sent);
+    figures.put("payload", "bytes", payload.len() as f64);
+    Ok(figures)
+}
+
+struct Run {
+    sent: AtomicU64,
+    is_over: AtomicBool,
+}
+
+fn payload(size: usize) -> anyhow::Result<Bytes> {
+    let published = body::published(size);
+    let raw = serde_json::from_str(body::data(&published))?;
+    let event_type = EventType::parse(body::EVENT_TYPE)?;
+    let created = Created::at(clock::wall());
+    Ok(event::payload(EventId::new(1_000_000), &event_type, created, EventData::parse(raw)?))
+}
+
+/// One thread's share.
+fn post_in_a_loop(connections: usize, run: &Arc<Run>, payload: &Bytes) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        tokio::spawn(receiver::accept(listener, Arc::<Inbox>::default()));
+        let target = Target::parse(&format!("http://{address}/ok/0"))?;
+        let mut posting = JoinSet::new();
+        for _ in 0..connections {
+            posting.spawn(post(target.clone(), address, run.clone(), payload.clone()));
+        }
+        while let Some(done) = posting.join_next().await {
+            done.context("a connection panicked")??;
+        }
+        Ok(())
+    })
+}
+
+async fn post(
+    target: Target,
+    address: std::net::SocketAddr,
+    run: Arc<Run>,
+    payload: Bytes,
+) -> anyhow::Result<()> {
+    let agent = HeaderValue::from_static("Postrider/bench");
+    let header = HeaderName::from_bytes(SIGNATURE_HEADER.as_bytes())?;
+    let template = RequestTemplate::new(&target, header, agent)?;
+    let secret = SigningSecret::from_entropy(&[7; 32]);
+    let signer = Signer::new([(&secret, Standing::Current)]);
+
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    while !run.is_over.load(Ordering::Relaxed) {
+        let number = run.sent.fetch_add(1, Ordering::Relaxed);
+        let event = EventId::new(1_000_000 + number.cast_signed());
+        let signed = template.sign(event, &payload, &signer, clock::wall());
+        sender.ready().await?;
+        let response = sender.send_request(signed.request.map(Full::new)).await?;
+        response.into_body().collect().await?;
+    }
+    Ok(())
+}
