@@ -1,5 +1,8 @@
 //! The one place where the bench reads time: a count of nanoseconds that all its threads share.
-#![allow(clippy::disallowed_methods, reason = "whoever measures reads the clock, in this file alone")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "whoever measures reads the clock, in this file alone"
+)]
 
 use std::{
     sync::LazyLock,

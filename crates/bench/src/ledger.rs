@@ -32,7 +32,8 @@ impl Ledger {
         let mut latencies = Vec::with_capacity(receipts.len());
         let (mut last, mut strangers) = (Nanos::default(), 0_u64);
         for receipt in receipts {
-            let Some(place) = endpoints.iter().position(|&number| number == receipt.endpoint) else {
+            let Some(place) = endpoints.iter().position(|&number| number == receipt.endpoint)
+            else {
                 continue;
             };
             let Some((due, came)) = events.get_mut(&receipt.event) else {

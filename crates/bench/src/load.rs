@@ -168,7 +168,8 @@ struct Publisher {
 
 impl Publisher {
     async fn connect(plan: &Plan) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(plan.server).await.context("the server can't be reached")?;
+        let stream =
+            TcpStream::connect(plan.server).await.context("the server can't be reached")?;
         stream.set_nodelay(true)?;
         let Plan { server, token, tenant, body, .. } = plan;
         let mut request = format!(

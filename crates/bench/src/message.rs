@@ -98,7 +98,8 @@ pub fn published_event(body: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const DELIVERY: &[u8] = b"POST /ok/3 HTTP/1.1\r\nhost: 127.0.0.1:9000\r\nWebhook-Id: evt_4711\r\n\
+    const DELIVERY: &[u8] =
+        b"POST /ok/3 HTTP/1.1\r\nhost: 127.0.0.1:9000\r\nWebhook-Id: evt_4711\r\n\
         postrider-signature: t=1,v1=00\r\ncontent-length: 12\r\n\r\n{\"data\":{}}\r\n";
 
     #[test]

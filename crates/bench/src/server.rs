@@ -29,7 +29,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A fresh directory, which goes when the value is dropped.
+    /// A directory to keep data directories in, which goes when the value is dropped.
     ///
     /// # Errors
     /// The file system's.
@@ -45,7 +45,7 @@ impl Setup {
     /// # Errors
     /// What kept it from starting.
     pub fn serve(&self, data_dir: &Path, options: &[&str]) -> anyhow::Result<Server> {
-        Server::start(&self.binary, &data_dir.join("data"), options)
+        Server::start(&self.binary, data_dir, options)
     }
 
     /// Runs another command of the binary on that directory.
@@ -54,7 +54,7 @@ impl Setup {
     /// That it failed.
     pub fn command(&self, data_dir: &Path, arguments: &[&str]) -> anyhow::Result<()> {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).arg("--data-dir").arg(data_dir.join("data")).stdout(Stdio::null());
+        command.args(arguments).arg("--data-dir").arg(data_dir).stdout(Stdio::null());
         if command.status()?.success() { Ok(()) } else { bail!("{arguments:?} failed") }
     }
 }
@@ -69,7 +69,6 @@ pub struct Server {
     pub token: String,
     /// When it was started.
     pub started: Nanos,
-    data_dir: PathBuf,
 }
 
 impl Server {
@@ -87,7 +86,9 @@ impl Server {
         let stdout = child.stdout.take().context("its output is a pipe")?;
         let mut lines = BufReader::new(stdout).lines();
         let listening = lines.find_map(|line| {
-            line.ok()?.strip_prefix("listening on http://").and_then(|text| text.trim().parse().ok())
+            line.ok()?
+                .strip_prefix("listening on http://")
+                .and_then(|text| text.trim().parse().ok())
         });
         // A pipe that nobody reads would one day fill up.
         std::thread::spawn(move || lines.for_each(drop));
@@ -97,7 +98,7 @@ impl Server {
             bail!("the server did not say where it listens; its own words are above");
         };
         let token = std::fs::read_to_string(data_dir.join("admin.token"))?.trim().to_owned();
-        Ok(Self { child, address, token, started, data_dir: data_dir.to_owned() })
+        Ok(Self { child, address, token, started })
     }
 
     /// Its memory.
@@ -116,14 +117,6 @@ impl Server {
         system::cpu(self.child.id())
     }
 
-    /// The bytes in its data directory.
-    ///
-    /// # Errors
-    /// The file system's.
-    pub fn bytes_on_disk(&self) -> anyhow::Result<u64> {
-        Ok(system::bytes_in(&self.data_dir)?)
-    }
-
     /// SIGTERM, and waits until it has left; by then the log is back in the database.
     ///
     /// # Errors
@@ -140,8 +133,7 @@ impl Server {
     /// That it was refused.
     pub fn create_endpoint(&self, tenant: &str, target: &str) -> anyhow::Result<i64> {
         let body = json!({"target": target, "events": [{"type": EVENT_TYPE}]});
-        let made =
-            self.request(tenant, "POST", "/api/v2/webhook/endpoint/", &body.to_string())?;
+        let made = self.request(tenant, "POST", "/api/v2/webhook/endpoint/", &body.to_string())?;
         made["id"].as_i64().context("an endpoint has an id")
     }
 

@@ -67,7 +67,11 @@ mod tests {
         let check = |count: u64, per_mille, expected| {
             // The order that they come in must not matter.
             let sorted = Sorted::new((1..=count).rev().map(Duration::from_millis).collect());
-            assert_eq!(sorted.at(per_mille), Duration::from_millis(expected), "{count} {per_mille}");
+            assert_eq!(
+                sorted.at(per_mille),
+                Duration::from_millis(expected),
+                "{count} {per_mille}"
+            );
         };
         check(0, 500, 0);
         check(1, 0, 1);

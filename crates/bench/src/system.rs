@@ -28,6 +28,42 @@ fn cpu_ticks(stat: &str) -> Option<u32> {
     Some(user + system)
 }
 
+/// The processor time that everything on this machine has used since it started, and what all its processors had to give.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    used: Duration,
+    available: Duration,
+}
+
+impl Machine {
+    /// Now.
+    pub fn now() -> anyhow::Result<Self> {
+        let stat = fs::read_to_string("/proc/stat").context("/proc/stat can't be read")?;
+        Self::read(&stat).context("/proc/stat is of another form")
+    }
+
+    fn read(stat: &str) -> Option<Self> {
+        let fields = stat.lines().next()?.strip_prefix("cpu ")?;
+        let ticks: Vec<u64> = fields
+            .split_ascii_whitespace()
+            .take(8)
+            .map(|field| field.parse().unwrap_or(0))
+            .collect();
+        let time = |ticks: u64| TICK.mul_f64(ticks as f64);
+        let available = time(ticks.iter().sum());
+        // Idle, and idle for want of a disk.
+        let idle = time(ticks.get(3)? + ticks.get(4)?);
+        Some(Self { used: available.saturating_sub(idle), available })
+    }
+
+    /// The part of the machine, in percent, that was used since `earlier` by others than those who used `ours`.
+    pub fn percent_used_by_others(self, earlier: Self, ours: Duration) -> f64 {
+        let used = self.used.saturating_sub(earlier.used).saturating_sub(ours);
+        let available = self.available.saturating_sub(earlier.available).max(TICK);
+        100.0 * used.as_secs_f64() / available.as_secs_f64()
+    }
+}
+
 /// Memory in MiB.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Memory {
@@ -54,7 +90,8 @@ fn memory_kib(status: &str, name: &str) -> Option<f64> {
 
 fn read_proc(pid: u32, file: &str) -> anyhow::Result<String> {
     let path = format!("/proc/{pid}/{file}");
-    fs::read_to_string(&path).with_context(|| format!("{path} can't be read; the bench needs Linux"))
+    fs::read_to_string(&path)
+        .with_context(|| format!("{path} can't be read; the bench needs Linux"))
 }
 
 /// The bytes of a directory's files, those beneath included.
@@ -100,6 +137,16 @@ mod tests {
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
         assert_eq!(memory_kib(status, "VmHWM:"), Some(2048.0));
         assert_eq!(memory_kib(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn others_are_what_is_neither_idle_nor_ours() {
+        let machine = |user: u64, idle: u64| {
+            Machine::read(&format!("cpu  {user} 0 0 {idle} 0 0 0 0 0 0\ncpu0 1 2")).unwrap()
+        };
+        let (before, after) = (machine(100, 100), machine(160, 140));
+        assert_eq!(after.percent_used_by_others(before, Duration::from_millis(200)), 40.0);
+        assert_eq!(Machine::read("intr 1 2"), None);
     }
 
     #[test]

@@ -34,8 +34,11 @@ use crate::{
     body, clock,
     figures::Figures,
     receiver::{self, Inbox},
-    system,
+    system::{self, Machine},
 };
+
+/// The figure that doesn't depend on what else the machine does.
+pub const CPU: &str = "CPU per request, client and receiver";
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
@@ -53,12 +56,12 @@ pub struct Options {
 /// # Errors
 /// Sockets that can't be had.
 pub fn run(options: Options) -> anyhow::Result<Figures> {
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = threads.min(options.connections);
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = processors.min(options.connections);
     let run = Arc::new(Run { sent: AtomicU64::new(0), is_over: AtomicBool::new(false) });
     let payload = payload(options.size)?;
     let pid = std::process::id();
-    let (started, cpu) = (clock::now(), system::cpu(pid)?);
+    let (started, cpu, machine) = (clock::now(), system::cpu(pid)?, Machine::now()?);
     let loops: Vec<_> = (0..threads)
         .map(|thread| {
             let share = (options.connections + thread) / threads;
@@ -77,7 +80,10 @@ pub fn run(options: Options) -> anyhow::Result<Figures> {
 
     let mut figures = Figures::default();
     figures.put("requests", "/s", sent / elapsed);
-    figures.put("CPU per request, client and receiver", "µs", cpu.as_secs_f64() * 1e6 / sent);
+    figures.put(CPU, "µs", cpu.as_secs_f64() * 1e6 / sent);
+    figures.put("requests, had it been alone", "/s", sent * processors as f64 / cpu.as_secs_f64());
+    let others = Machine::now()?.percent_used_by_others(machine, cpu);
+    figures.put("machine used by others", "%", others);
     figures.put("payload", "bytes", payload.len() as f64);
     Ok(figures)
 }
