@@ -72,6 +72,9 @@ enum Command {
         /// How long
         #[arg(long, default_value_t = 5)]
         seconds: u64,
+        /// Give the receiver a thread of its own
+        #[arg(long)]
+        apart: bool,
         #[command(flatten)]
         size: Size,
     },
@@ -182,9 +185,9 @@ impl Cli {
 
     fn measure(&self) -> anyhow::Result<Figures> {
         match self.command {
-            Command::Limit { connections, seconds, size: Size { size } } => {
+            Command::Limit { connections, seconds, apart, size: Size { size } } => {
                 let duration = Duration::from_secs(seconds);
-                limit::run(limit::Options { connections, duration, size })
+                limit::run(limit::Options { connections, duration, size, apart })
             }
             Command::Throughput { events, connections, size: Size { size } } => {
                 let (endpoints, pace) = (1, Pace::Closed);

@@ -134,6 +134,11 @@ impl Receiver {
         Ok(Self { address, inbox, stop: Some(stop), thread: Some(thread) })
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The target of an endpoint that behaves so.
     pub fn target(&self, endpoint: usize, manner: Manner) -> String {
         format!("http://{}/{}/{endpoint}", self.address, manner.name())

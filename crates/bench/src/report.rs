@@ -27,6 +27,9 @@ use goals::Goal;
 
 const SIZE: usize = 500;
 
+const LIMIT: &str = "limit";
+const LIMIT_APART: &str = "limit, the receiver apart";
+
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
@@ -149,16 +152,17 @@ fn scenarios<'a>(
     let latency = move |rate| end_to_end(throughput::Options::at_rate(rate, seconds, SIZE));
     let fan_out =
         move |endpoints| end_to_end(throughput::Options::fan_out(endpoints, events, SIZE));
-    let limit = limit::Options {
-        connections: 64,
-        duration: Duration::from_secs(seconds.min(5)),
-        size: SIZE,
+    let duration = Duration::from_secs(seconds.min(5));
+    let limit = move |apart| -> Measure<'a> {
+        let options = limit::Options { connections: 64, duration, size: SIZE, apart };
+        Box::new(move || limit::run(options))
     };
     let isolation = isolation::Options { rate: 100.0, seconds, backlog: extent.other_backlog };
     let after_start = backlog::Options { rate: 200.0, seconds };
     vec![
         ("disk", Box::new(move || disk(setup))),
-        ("limit", Box::new(move || limit::run(limit))),
+        (LIMIT, limit(false)),
+        (LIMIT_APART, limit(true)),
         ("throughput, 64 connections", closed(64)),
         ("throughput, 256 connections", closed(256)),
         ("latency at 50/s", latency(50.0)),
@@ -191,14 +195,16 @@ fn ratios(run: &[Measured]) -> Figures {
         "fan-out to 10",
         "fan-out to 100",
     ] {
-        let each = ["server CPU per delivery", "bench CPU per delivery"];
-        if let (Some(delivered), Some(limit)) =
-            (get(scenario, "delivered"), get("limit", "requests"))
-        {
-            figures.put(format!("{scenario}: delivered / limit"), "×", delivered / limit);
+        for limit in [LIMIT, LIMIT_APART] {
+            if let (Some(delivered), Some(requests)) =
+                (get(scenario, "delivered"), get(limit, "requests"))
+            {
+                figures.put(format!("{scenario}: delivered / {limit}"), "×", delivered / requests);
+            }
         }
+        let each = ["server CPU per delivery", "bench CPU per delivery"];
         if let (Some(server), Some(bench), Some(limit)) =
-            (get(scenario, each[0]), get(scenario, each[1]), get("limit", limit::CPU))
+            (get(scenario, each[0]), get(scenario, each[1]), get(LIMIT, limit::CPU))
         {
             let name = format!("{scenario}: CPU of limit / CPU of all");
             figures.put(name, "×", limit / (server + bench));
@@ -289,7 +295,7 @@ mod tests {
         other.put("delivered", "/s", delivered);
         other.put("server CPU per delivery", "µs", 90.0);
         other.put("bench CPU per delivery", "µs", 10.0);
-        let mut run = vec![("limit", one), ("throughput, 64 connections", other)];
+        let mut run = vec![(LIMIT, one), ("throughput, 64 connections", other)];
         run.push(("ratios", ratios(&run)));
         run
     }

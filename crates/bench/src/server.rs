@@ -54,8 +54,11 @@ impl Setup {
     /// That it failed.
     pub fn command(&self, data_dir: &Path, arguments: &[&str]) -> anyhow::Result<()> {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).arg("--data-dir").arg(data_dir).stdout(Stdio::null());
-        if command.status()?.success() { Ok(()) } else { bail!("{arguments:?} failed") }
+        let output = command.args(arguments).arg("--data-dir").arg(data_dir).output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        bail!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr))
     }
 }
 

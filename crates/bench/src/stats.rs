@@ -13,11 +13,6 @@ impl Sorted {
         Self(durations)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// The smallest measurement that at least `per_mille` of 1,000 do not exceed (the nearest rank, so that it is one that
     /// was measured); zero where there are none.
     pub fn at(&self, per_mille: usize) -> Duration {

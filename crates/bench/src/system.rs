@@ -158,6 +158,6 @@ mod tests {
         fs::create_dir(directory.path().join("within")).unwrap();
         fs::write(directory.path().join("within/file"), [0; 10]).unwrap();
         assert_eq!(bytes_in(directory.path()).unwrap(), 10);
-        assert_eq!(sync_times(directory.path()).unwrap().len(), SYNCS as usize);
+        assert!(sync_times(directory.path()).unwrap().at(500) > Duration::ZERO);
     }
 }

@@ -1,7 +1,5 @@
 //! Whether a bad endpoint, or a tenant with a backlog, hurts anybody else.
 
-use std::time::Duration;
-
 use super::dead::Dead;
 use crate::{
     figures::Figures,
@@ -19,7 +17,7 @@ const HEALTHY: usize = 7;
 const BUSY: &str = "busy";
 
 /// Long enough for a try to hang, short enough that many do within a run.
-const SERVER: [&str; 2] = ["--request-timeout", "2"];
+const SERVER: [&str; 4] = ["--connect-timeout", "1", "--request-timeout", "2"];
 
 /// What to measure.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +97,6 @@ fn beside_a_tenant(setup: &Setup, options: Options) -> anyhow::Result<(Carried, 
     };
     let (alone, endpoint) = carry(None)?;
     seed::owe(&stage.data_dir(), To { tenant: BUSY, endpoint }, options.backlog)?;
-    std::thread::sleep(Duration::from_millis(200));
     let (beside, _) = carry(Some(endpoint))?;
     Ok((alone, beside))
 }

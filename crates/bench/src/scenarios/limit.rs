@@ -2,9 +2,11 @@
 //!
 //! As many threads as there are processors, each with an event loop, a share of the connections, and the receiver's ends
 //! of them: so no wake-up crosses threads, and no design with a store in between could be faster with this client and this
-//! receiver. It is the denominator of the ratios.
+//! receiver. It is the denominator of the ratios. With the receiver on a thread of its own, each request wakes the other
+//! thread and the other one it, as a server must: that is measured for comparison.
 
 use std::{
+    net::SocketAddr,
     num::NonZero,
     sync::{
         Arc,
@@ -33,7 +35,7 @@ use tokio::{
 use crate::{
     body, clock,
     figures::Figures,
-    receiver::{self, Inbox},
+    receiver::{self, Inbox, Receiver},
     system::{self, Machine},
 };
 
@@ -49,6 +51,8 @@ pub struct Options {
     pub duration: Duration,
     /// How many bytes a publisher would have sent.
     pub size: usize,
+    /// Whether the receiver has a thread of its own, as it has in the other scenarios.
+    pub apart: bool,
 }
 
 /// Measures.
@@ -57,7 +61,11 @@ pub struct Options {
 /// Sockets that can't be had.
 pub fn run(options: Options) -> anyhow::Result<Figures> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = processors.min(options.connections);
+    // Apart, one processor is the receiver's.
+    let threads = if options.apart { processors.saturating_sub(1) } else { processors };
+    let threads = threads.clamp(1, options.connections.max(1));
+    let receiver = if options.apart { Some(Receiver::start()?) } else { None };
+    let apart = receiver.as_ref().map(Receiver::address);
     let run = Arc::new(Run { sent: AtomicU64::new(0), is_over: AtomicBool::new(false) });
     let payload = payload(options.size)?;
     let pid = std::process::id();
@@ -66,7 +74,7 @@ pub fn run(options: Options) -> anyhow::Result<Figures> {
         .map(|thread| {
             let share = (options.connections + thread) / threads;
             let (run, payload) = (run.clone(), payload.clone());
-            std::thread::spawn(move || post_in_a_loop(share, &run, &payload))
+            std::thread::spawn(move || post_in_a_loop(share, apart, &run, &payload))
         })
         .collect();
     std::thread::sleep(options.duration);
@@ -102,12 +110,23 @@ fn payload(size: usize) -> anyhow::Result<Bytes> {
 }
 
 /// One thread's share.
-fn post_in_a_loop(connections: usize, run: &Arc<Run>, payload: &Bytes) -> anyhow::Result<()> {
+fn post_in_a_loop(
+    connections: usize,
+    apart: Option<SocketAddr>,
+    run: &Arc<Run>,
+    payload: &Bytes,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        tokio::spawn(receiver::accept(listener, Arc::<Inbox>::default()));
+        let address = match apart {
+            Some(address) => address,
+            None => {
+                let listener = TcpListener::bind("127.0.0.1:0").await?;
+                let address = listener.local_addr()?;
+                tokio::spawn(receiver::accept(listener, Arc::<Inbox>::default()));
+                address
+            }
+        };
         let target = Target::parse(&format!("http://{address}/ok/0"))?;
         let mut posting = JoinSet::new();
         for _ in 0..connections {
@@ -122,7 +141,7 @@ fn post_in_a_loop(connections: usize, run: &Arc<Run>, payload: &Bytes) -> anyhow
 
 async fn post(
     target: Target,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     run: Arc<Run>,
     payload: Bytes,
 ) -> anyhow::Result<()> {
