@@ -232,10 +232,7 @@ fn summarise(runs: &[Vec<Measured>]) -> Vec<Row> {
             }
             let (name, unit) = (figure.name.clone(), figure.unit);
             let spread = Spread { min: 0.0, median: 0.0, max: 0.0 };
-            rows.push((
-                Row { scenario: *scenario, name, unit, spread, goal: None },
-                vec![figure.value],
-            ));
+            rows.push((Row { scenario, name, unit, spread, goal: None }, vec![figure.value]));
         }
     }
     rows.into_iter()
@@ -314,6 +311,26 @@ mod tests {
             runs,
             failures: vec!["run 2, pages: gone".into()],
         };
-        insta::assert_snapshot!(report.table(), @"");
+        insta::assert_snapshot!(report.table(), @"
+        2 processors; 3 runs.
+
+        | limit | unit | min | median | max | goal |
+        |---|---|--:|--:|--:|---|
+        | requests | /s | 30,000 | 50,000 | 60,000 |  |
+        | CPU per request, client and receiver | µs | 20.0 | 20.0 | 20.0 |  |
+
+        | throughput, 64 connections | unit | min | median | max | goal |
+        |---|---|--:|--:|--:|---|
+        | delivered | /s | 6,000 | 9,000 | 10,000 |  |
+        | server CPU per delivery | µs | 90.0 | 90.0 | 90.0 | ≤ 70.0 missed |
+        | bench CPU per delivery | µs | 10.0 | 10.0 | 10.0 |  |
+
+        | ratios | unit | min | median | max | goal |
+        |---|---|--:|--:|--:|---|
+        | throughput, 64 connections: delivered / limit | × | 0.100 | 0.200 | 0.300 | ≥ 0.250 missed |
+        | throughput, 64 connections: CPU of limit / CPU of all | × | 0.200 | 0.200 | 0.200 |  |
+
+        Failed: run 2, pages: gone
+        ");
     }
 }

@@ -10,7 +10,7 @@ use crate::{clock, stats::Sorted};
 const TICK: Duration = Duration::from_millis(10);
 
 /// How often the disk is asked.
-const SYNCS: u64 = 300;
+const SYNCS: u64 = 1_000;
 
 /// The processor time that a process has used, in user and system mode together, ended threads included.
 pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
