@@ -50,6 +50,8 @@ pub struct Lane {
     state: Mutex<State>,
     /// Wakes a worker that waits for a delivery.
     work: Notify,
+    /// Wakes publishers that wait for the lane to catch up.
+    caught_up: Notify,
     bounds: Bounds,
     share: Share,
 }
@@ -69,6 +71,8 @@ struct State {
     is_claiming: bool,
     /// Whether one of the workers has the lane's first place.
     has_first: bool,
+    /// How long a try takes, lately.
+    pace: Duration,
 }
 
 /// A delivery in a lane, leased to this process.
@@ -166,6 +170,7 @@ impl Lane {
             has_backlog: false,
             is_claiming: false,
             has_first: false,
+            pace: Duration::ZERO,
         };
         Self {
             tenant,
@@ -173,6 +178,7 @@ impl Lane {
             gate: Gate::default(),
             state: Mutex::new(state),
             work: Notify::new(),
+            caught_up: Notify::new(),
             bounds,
             share,
         }
@@ -196,6 +202,20 @@ impl Lane {
         state.reserved += 1;
         drop(state);
         Some(Slot { lane: self.clone(), held: Some(held) })
+    }
+
+    /// Waits until the lane has caught up, if it is behind though its receiver is prompt: then this machine is what is
+    /// slow, and a publisher that is slowed down now is better served than one whose events queue. For a receiver that
+    /// takes its time nobody waits, since that is its own business.
+    pub async fn catch_up(&self) {
+        loop {
+            let mut caught_up = std::pin::pin!(self.caught_up.notified());
+            caught_up.as_mut().enable();
+            if !self.state().is_behind() {
+                return;
+            }
+            caught_up.await;
+        }
     }
 
     /// Begins a claim, if there is room for what it may bring.
@@ -274,6 +294,9 @@ impl Lane {
         match state.queue.pop_front() {
             None => Turn::Empty,
             Some(job) => {
+                if state.queue.len() + state.reserved < BEHIND {
+                    self.caught_up.notify_waiters();
+                }
                 let refill = self.refill(&state);
                 Turn::Job(Box::new(job), refill)
             }
@@ -319,6 +342,7 @@ impl Lane {
     pub fn observe(&self, outcome: &Outcome, duration: Duration) -> bool {
         let mut state = self.state();
         state.window = state.window.after(outcome, duration);
+        state.pace = (state.pace * 7 + duration) / 8;
         state.wants_worker()
     }
 
@@ -329,11 +353,21 @@ impl Lane {
 }
 
 impl State {
+    fn is_behind(&self) -> bool {
+        self.queue.len() + self.reserved >= BEHIND && self.pace <= PROMPT
+    }
+
     fn wants_worker(&self) -> bool {
         let waiting = usize::try_from(self.waiting).unwrap_or(usize::MAX);
         self.queue.len() > waiting && self.workers < self.window.width()
     }
 }
+
+/// A lane with so many deliveries is behind.
+const BEHIND: usize = 128;
+
+/// A receiver on whose account a publisher may be slowed down answers within this time: it is not what is slow.
+const PROMPT: Duration = Duration::from_millis(10);
 
 /// The most deliveries that one claim takes.
 const CLAIM_MAX: usize = 128;

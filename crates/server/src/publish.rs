@@ -3,7 +3,7 @@
 //! A delivery whose lane has room begins leased to this process and goes into the lane as soon as the commit is on disk;
 //! the others begin pending, and are claimed later.
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use postrider_kernel::{
@@ -20,6 +20,9 @@ use crate::{
     dispatch::{Note, Stray},
     lanes::{Lane, Lanes, Slot},
 };
+
+/// How long a publisher is slowed down, at most.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// An event as a publisher hands it in; its type was found in the tenant's catalogue.
 #[derive(Debug)]
@@ -62,6 +65,7 @@ impl Publisher {
         idempotency: Option<IdempotencyKey>,
         now: Timestamp,
     ) -> Result<Acceptance> {
+        self.catch_up(tenant, &event.event_type).await;
         let mut ids = self.reserve_ids(tenant, std::slice::from_ref(&event)).await?;
         let mut handoff = self.begin(now);
         let mut publication = self.prepare(tenant, event, &mut ids, &mut handoff)?;
@@ -94,6 +98,10 @@ impl Publisher {
         events: Vec<NewEvent<'_>>,
         now: Timestamp,
     ) -> Result<Vec<PublishAnswer>> {
+        if let Some(first) = events.first() {
+            // A bulk waits once, not once for each of its events.
+            self.catch_up(tenant, &first.event_type).await;
+        }
         let mut ids = self.reserve_ids(tenant, &events).await?;
         let mut handoff = self.begin(now);
         let mut publications = Vec::with_capacity(events.len());
@@ -104,6 +112,23 @@ impl Publisher {
         self.deliverer.store.publish_all(publications).await?;
         handoff.complete();
         Ok(answers)
+    }
+
+    /// Slows a publisher down while this machine delivers less than it accepts, for a moment at most: what waits longer
+    /// than that waits in the store.
+    async fn catch_up(&self, tenant: &TenantView, event_type: &EventType) {
+        let lanes = async {
+            for &endpoint in tenant.subscribers(event_type) {
+                self.lanes.lane(tenant.id, endpoint).catch_up().await;
+            }
+        };
+        let mut lanes = std::pin::pin!(lanes);
+        if futures_util::poll!(&mut lanes).is_pending() {
+            tokio::select! {
+                () = lanes => {}
+                () = self.deliverer.clock.sleep(PATIENCE) => {}
+            }
+        }
     }
 
     /// Takes the identifiers that these events and their deliveries will have.
