@@ -254,13 +254,17 @@ impl Handoff {
 
 impl Drop for Handoff {
     fn drop(&mut self) {
+        let mut without_room = HashMap::<EndpointId, Arc<Lane>>::new();
         let mut strays = Vec::new();
         for Owed { lane, slot, delivery, .. } in self.owed.drain(..) {
             let (tenant, endpoint) = (lane.tenant, lane.endpoint);
             match slot {
                 Some(_) => strays.push(Stray { tenant, endpoint, delivery }),
-                None => self.deliverer.notes.send(Note::Due(tenant, endpoint, self.now)),
+                None => drop(without_room.insert(endpoint, lane)),
             }
+        }
+        for lane in without_room.into_values() {
+            self.deliverer.notes.send(Note::Due(lane.tenant, lane.endpoint, self.now));
         }
         if !strays.is_empty() {
             self.deliverer.notes.send(Note::Strays(strays));
