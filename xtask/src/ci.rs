@@ -24,7 +24,7 @@ struct Step {
     run: fn(&Cache) -> anyhow::Result<Done>,
 }
 
-static STEPS: [Step; 9] = [
+static STEPS: [Step; 10] = [
     Step { name: "tools", run: tools::install },
     Step { name: "format", run: |_| cargo(&["fmt", "--all", "--check"]) },
     Step { name: "lint", run: lint },
@@ -33,6 +33,7 @@ static STEPS: [Step; 9] = [
     Step { name: "dependencies", run: dependencies },
     Step { name: "advisories", run: advisories },
     Step { name: "release", run: release },
+    Step { name: "release-test", run: release_test },
     Step { name: "interop", run: interop::run },
 ];
 
@@ -111,6 +112,13 @@ fn advisories(cache: &Cache) -> anyhow::Result<Done> {
 
 fn release(_: &Cache) -> anyhow::Result<Done> {
     cargo(&["build", "--release", "--package", "postrider", "--locked"])
+}
+
+/// What depends on timing is tried with what users run, too: the crashes, and a load.
+fn release_test(_: &Cache) -> anyhow::Result<Done> {
+    let mut tests = cargo_command(&["test", "--package", "postrider", "--locked"]);
+    tests.args(["--test", "crash", "--test", "expire", "--test", "delivery"]);
+    check(tests.env("POSTRIDER_TEST_BINARY", interop::built("release/postrider")))
 }
 
 fn cargo(arguments: &[&str]) -> anyhow::Result<Done> {

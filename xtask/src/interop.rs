@@ -96,7 +96,7 @@ fn folder() -> PathBuf {
 }
 
 /// A file that cargo built.
-fn built(name: &str) -> PathBuf {
+pub fn built(name: &str) -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
     checkout().join(target).join(name)
 }

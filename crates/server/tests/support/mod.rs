@@ -20,8 +20,11 @@ use client::Client;
 /// The event type that tests publish unless it matters.
 pub const TYPE: &str = "comment.created";
 
-/// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_postrider");
+/// The binary under test: the one built with the tests, unless `POSTRIDER_TEST_BINARY` names another, such as the release
+/// build.
+pub fn binary() -> String {
+    std::env::var("POSTRIDER_TEST_BINARY").unwrap_or(env!("CARGO_BIN_EXE_postrider").to_owned())
+}
 
 /// A server in a process and a data directory of its own. Killed when dropped.
 pub struct Server {
@@ -105,7 +108,7 @@ impl Server {
 
     /// Runs a command of the binary on this server's directory, with `--json`.
     pub async fn run(&self, args: &[&str], stdin: &str) -> (bool, String, String) {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.args(args).args(["--json", "--data-dir"]).arg(&self.data_dir);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -121,10 +124,10 @@ impl Server {
 
 async fn spawn(data_dir: &Path, args: &[String], open_files: Option<usize>) -> (Child, String) {
     let mut command = match open_files {
-        None => Command::new(BINARY),
+        None => Command::new(binary()),
         Some(limit) => {
             let mut shell = Command::new("sh");
-            shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), BINARY]);
+            shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), &binary()]);
             shell
         }
     };
