@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod directory;
+pub mod disk;
 pub mod dispatch;
 pub mod gate;
 pub mod ids;

@@ -17,6 +17,7 @@ use postrider_store::{
 use crate::{
     deliver::Deliverer,
     directory::TenantView,
+    disk::Reserve,
     dispatch::{Note, Stray},
     lanes::{Lane, Lanes, Slot},
 };
@@ -50,6 +51,8 @@ pub struct Publisher {
     pub deliverer: Arc<Deliverer>,
     /// Where deliveries wait.
     pub lanes: Arc<Lanes>,
+    /// What must be left of the disk.
+    pub reserve: Arc<Reserve>,
 }
 
 impl Publisher {
@@ -133,6 +136,9 @@ impl Publisher {
 
     /// Takes the identifiers that these events and their deliveries will have.
     async fn reserve_ids(&self, tenant: &TenantView, events: &[NewEvent<'_>]) -> Result<Reserved> {
+        if self.reserve.is_reached() {
+            return Err(StoreError::Unavailable("the disk is nearly full".into()));
+        }
         let fan_out = |event: &NewEvent<'_>| tenant.subscribers(&event.event_type).len();
         let deliveries = count(events.iter().map(fan_out).sum())?;
         Ok(Reserved {

@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     deliver::{Deliverer, Permits, RecordingState},
     directory::{Composing, Directory},
+    disk::Reserve,
     dispatch::{Dispatch, Notes},
     ids::Ids,
     instance::Instance,
@@ -165,6 +166,7 @@ impl Service {
         let dispatch = Dispatch::new(deliverer.clone(), lanes.clone(), heard).await?;
         loops.spawn(dispatch.run());
 
+        let reserve = Arc::new(Reserve::new(&config.data_dir));
         let admin = Admin::new(admin::Parts {
             store: instance.store.clone(),
             vault: instance.vault.clone(),
@@ -178,7 +180,7 @@ impl Service {
             store: instance.store.clone(),
             clock: instance.clock.clone(),
             directory: directory.clone(),
-            publisher: Publisher { deliverer, lanes },
+            publisher: Publisher { deliverer, lanes, reserve: reserve.clone() },
             admin,
             egress,
             options: ApiOptions {
@@ -198,6 +200,7 @@ impl Service {
             directory,
             clock: instance.clock.clone(),
             notes,
+            reserve,
             retention: config.retention,
             idempotency_window: IDEMPOTENCY_WINDOW,
             on_change: Box::new(move || forgetful.credentials.forget_all()),

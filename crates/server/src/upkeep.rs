@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Clock,
     directory::Directory,
+    disk::Reserve,
     dispatch::{Note, Notes},
     vault::Vault,
 };
@@ -38,6 +39,8 @@ pub struct Upkeep {
     pub clock: Arc<dyn Clock>,
     /// Tells dispatch what can go on.
     pub notes: Notes,
+    /// What must be left of the disk.
+    pub reserve: Arc<Reserve>,
     /// How long events and attempts are kept.
     pub retention: Duration,
     /// How long an idempotency key counts.
@@ -62,6 +65,7 @@ impl Upkeep {
     /// Takes in what the command line changed, and what an earlier refresh could not take in.
     async fn look_around(&self) {
         loop {
+            self.reserve.look();
             self.clock.sleep(LOOK_EVERY).await;
             let is_changed = match self.store.changed_elsewhere().await {
                 Ok(is_changed) => is_changed,

@@ -5,6 +5,7 @@ use std::{io::ErrorKind, os::unix::fs::PermissionsExt, path::Path, sync::Arc, ti
 use postrider::{
     clock::Clock,
     config::Config,
+    disk,
     instance::{ADMIN_TOKEN_FILE, DATABASE_FILE},
     transport::{Network, Transport},
     vault::{KEY_FILE, KEY_VARIABLE, Vault},
@@ -117,11 +118,10 @@ fn data_directory(path: &Path) -> Finding {
 }
 
 fn free_space(path: &Path) -> Finding {
-    let stat = match rustix::fs::statvfs(path) {
-        Ok(stat) => stat,
+    let free = match disk::space(path) {
+        Ok(space) => space.free_bytes,
         Err(error) => return Doubtful(format!("unknown: {error}")),
     };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
     let megabytes = free / (1024 * 1024);
     if free < FREE_BYTES_MIN {
         Bad(format!("{megabytes} MiB; make room on that disk, or lower --retention"))
