@@ -196,7 +196,7 @@ impl Directory {
         let _turn = self.refreshing.lock().await;
         let was_stale = self.is_stale.swap(true, Ordering::AcqRel);
         let mut tenants = self.snapshot.load().tenants.clone();
-        if let Some(tenant) = store.tenants().await?.into_iter().find(|row| row.id == tenant) {
+        if let Some(tenant) = store.tenant(tenant).await? {
             tenants.insert(tenant.id, Arc::new(self.view(tenant, store, vault).await?));
         }
         self.snapshot.store(Arc::new(Snapshot { tenants }));

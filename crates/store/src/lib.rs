@@ -67,6 +67,9 @@ pub trait Store: Send + Sync + 'static {
     /// Makes a tenant with its catalogue; `false` when the name is taken.
     async fn create_tenant(&self, tenant: NewTenant, by: By) -> Result<bool>;
 
+    /// One tenant.
+    async fn tenant(&self, id: TenantId) -> Result<Option<Tenant>>;
+
     /// Every tenant, by id.
     async fn tenants(&self) -> Result<Vec<Tenant>>;
 

@@ -45,6 +45,10 @@ pub async fn a_tenants_name_is_taken_once(world: World) {
     };
     assert!(!world.store.create_tenant(second, by(1)).await.unwrap());
     let tenants = world.store.tenants().await.unwrap();
+    for tenant in &tenants {
+        assert_eq!(world.store.tenant(tenant.id).await.unwrap().as_ref(), Some(tenant));
+    }
+    assert_eq!(world.store.tenant(TenantId::new(99)).await.unwrap(), None);
     assert_eq!(tenants.len(), 1);
     assert_eq!((tenants[0].id, tenants[0].created_at), (first, at(0)));
     assert_eq!(world.store.event_types(id).await.unwrap(), []);

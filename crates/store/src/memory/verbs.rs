@@ -75,6 +75,10 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
+    async fn tenant(&self, id: TenantId) -> Result<Option<Tenant>> {
+        Ok(self.state().tenants.get(&id).cloned())
+    }
+
     async fn tenants(&self) -> Result<Vec<Tenant>> {
         Ok(self.state().tenants.values().cloned().collect())
     }

@@ -35,14 +35,25 @@ pub(super) fn create_tenant(connection: &Connection, tenant: &NewTenant, by: &By
 }
 
 pub(super) fn tenants(connection: &Connection) -> Result<Vec<Tenant>> {
-    let select = "SELECT id, name, jwt_secret, created_at FROM tenant ORDER BY id";
-    all(connection, select, [], |row| {
-        Ok(Tenant {
-            id: TenantId::new(row.get("id")?),
-            name: row.get("name")?,
-            jwt_secret: Sealed(row.get("jwt_secret")?),
-            created_at: time(row, "created_at")?,
-        })
+    all(
+        connection,
+        "SELECT id, name, jwt_secret, created_at FROM tenant ORDER BY id",
+        [],
+        read_tenant,
+    )
+}
+
+pub(super) fn tenant(connection: &Connection, id: TenantId) -> Result<Option<Tenant>> {
+    let select = "SELECT id, name, jwt_secret, created_at FROM tenant WHERE id = ?1";
+    first(connection, select, [id.get()], read_tenant)
+}
+
+fn read_tenant(row: &Row<'_>) -> Result<Tenant> {
+    Ok(Tenant {
+        id: TenantId::new(row.get("id")?),
+        name: row.get("name")?,
+        jwt_secret: Sealed(row.get("jwt_secret")?),
+        created_at: time(row, "created_at")?,
     })
 }
 

@@ -146,6 +146,10 @@ impl Store for SqliteStore {
         self.write(move |c, _| accounts::create_tenant(c, &tenant, &by)).await
     }
 
+    async fn tenant(&self, id: TenantId) -> Result<Option<Tenant>> {
+        self.read(move |c| accounts::tenant(c, id)).await
+    }
+
     async fn tenants(&self) -> Result<Vec<Tenant>> {
         self.read(accounts::tenants).await
     }
