@@ -30,6 +30,9 @@ use crate::{
 /// How long a publisher that was told to come back waits, unless it was told how long.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// How long a publish may go unanswered before the server counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What to publish, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -186,7 +189,8 @@ impl Publisher {
         let mut load = Load::default();
         while let Some(due) = source.next().await {
             let event = loop {
-                match self.publish_once().await? {
+                let answer = tokio::time::timeout(PATIENCE, self.publish_once()).await;
+                match answer.context("the server hangs: a publish was not answered in 30 s")?? {
                     Answer::Published(event) => break event,
                     Answer::ComeBack => {
                         load.pushed_back += 1;
