@@ -55,11 +55,15 @@ impl Target {
         if authority.contains('@') {
             return Err(InvalidTarget::HasCredentials);
         }
-        if url.host().is_none() || url.port() == Some(0) {
-            Err(InvalidTarget::NotAUrl)
-        } else {
-            Ok(Self { written: text.to_owned(), url })
+        let host_is_sound = match url.host() {
+            None => false,
+            Some(Host::Domain(name)) => is_host_name(name),
+            Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        };
+        if !host_is_sound || url.port() == Some(0) {
+            return Err(InvalidTarget::NotAUrl);
         }
+        Ok(Self { written: text.to_owned(), url })
     }
 
     /// The URL as it was written.
@@ -105,6 +109,18 @@ impl Target {
             None => self.url.path().to_owned(),
         }
     }
+}
+
+/// Whether a name, in ASCII, can be in the DNS as a host (RFC 1123, section 2.1); a dot at its end is allowed.
+fn is_host_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let label_is_sound = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label_is_sound)
 }
 
 /// Where a target points.
@@ -154,6 +170,13 @@ mod tests {
             "javascript:alert(1)",
             "http://?",
             "http://#x",
+            "http://a..b/",
+            "http://./",
+            "http://-a.example/",
+            "http://a-.example/",
+            "http://a_b.example/",
+            "http://*.x/",
+            "http://a,b/",
         ] {
             assert_eq!(Target::parse(bad), Err(InvalidTarget::NotAUrl), "{bad:?}");
         }

@@ -138,7 +138,9 @@ impl Deliverer {
     /// Sees to it that up to `jobs` deliveries which were put into a lane are worked on.
     pub fn attend(self: &Arc<Self>, lane: &Arc<Lane>, jobs: usize) {
         for _ in 0..jobs {
-            if self.stopping.is_cancelled() || !lane.hire() {
+            // Where all permits are taken, one more worker would only wait for one beside those that the lane has.
+            let is_of_use = !lane.has_workers() || self.permits.all.available_permits() > 0;
+            if self.stopping.is_cancelled() || !is_of_use || !lane.hire() {
                 return;
             }
             let worker = Worker {
@@ -236,7 +238,8 @@ impl Drop for Worker {
         if !self.has_left {
             self.lane.lose_worker();
         }
-        if let Some(delivery) = self.in_hand.take() {
+        // A worker that is dropped with the whole process leaves its delivery to the next life.
+        if let Some(delivery) = self.in_hand.take().filter(|_| std::thread::panicking()) {
             tracing::error!(%delivery, "a worker broke off; the delivery is attempted again");
             self.deliverer.strays(&self.lane, vec![delivery]);
             self.deliverer.attend(&self.lane, 1);

@@ -71,7 +71,7 @@ struct State {
     is_claiming: bool,
     /// Whether one of the workers has the lane's first place.
     has_first: bool,
-    /// How long a try takes, lately.
+    /// How long a try takes, lately; [`NOT_PROMPT`] while nothing is known, or nothing good.
     pace: Duration,
 }
 
@@ -170,7 +170,7 @@ impl Lane {
             has_backlog: false,
             is_claiming: false,
             has_first: false,
-            pace: Duration::ZERO,
+            pace: NOT_PROMPT,
         };
         Self {
             tenant,
@@ -215,6 +215,15 @@ impl Lane {
                 return;
             }
             caught_up.await;
+        }
+    }
+
+    /// Notes that somebody waited for this lane in vain: its receiver may have stopped answering, and until it has proved
+    /// prompt again nobody waits for it.
+    pub fn give_up_waiting(&self) {
+        let mut state = self.state();
+        if state.is_behind() {
+            state.pace = NOT_PROMPT;
         }
     }
 
@@ -308,6 +317,11 @@ impl Lane {
         !self.state().queue.is_empty()
     }
 
+    /// Whether anybody works here.
+    pub fn has_workers(&self) -> bool {
+        self.state().workers > 0
+    }
+
     /// Waits until there may be a delivery to take.
     pub async fn wait(&self) {
         let mut notified = std::pin::pin!(self.work.notified());
@@ -342,7 +356,10 @@ impl Lane {
     pub fn observe(&self, outcome: &Outcome, duration: Duration) -> bool {
         let mut state = self.state();
         state.window = state.window.after(outcome, duration);
-        state.pace = (state.pace * 7 + duration) / 8;
+        state.pace = match outcome {
+            Outcome::Answered(_) => (state.pace * 7 + duration) / 8,
+            Outcome::Unanswered(_) => NOT_PROMPT,
+        };
         state.wants_worker()
     }
 
@@ -368,6 +385,9 @@ const BEHIND: usize = 128;
 
 /// A receiver on whose account a publisher may be slowed down answers within this time: it is not what is slow.
 const PROMPT: Duration = Duration::from_millis(10);
+
+/// The pace of a receiver that has yet to prove prompt: some thirty prompt answers do.
+const NOT_PROMPT: Duration = Duration::from_secs(1);
 
 /// The most deliveries that one claim takes.
 const CLAIM_MAX: usize = 128;
@@ -415,7 +435,10 @@ impl Drop for Slot {
 mod tests {
     use super::*;
     use futures_util::poll;
-    use postrider_kernel::{DeliveryId, EventId, Failure, Trigger, attempt::Cause};
+    use postrider_kernel::{
+        DeliveryId, EventId, Failure, Trigger,
+        attempt::{Answer, Cause},
+    };
     use std::pin::pin;
 
     const BOUNDS: Bounds = Bounds { lane_capacity: 4, bytes: 800, endpoint_concurrency: 4 };
@@ -532,6 +555,31 @@ mod tests {
         assert!(!lane.dismiss(), "there is still work");
         assert_eq!(lane.clear().len(), 3);
         assert!(lane.dismiss());
+    }
+
+    #[tokio::test]
+    async fn a_publisher_waits_for_a_prompt_receiver_alone() {
+        let lanes =
+            Lanes::new(Bounds { lane_capacity: 1_000, bytes: 1 << 20, endpoint_concurrency: 4 });
+        let lane = lanes.lane(TenantId::new(1), EndpointId::new(1));
+        let slots: Vec<_> = (0..BEHIND).map(|_| lane.reserve(1).unwrap()).collect();
+        assert!(poll!(pin!(lane.catch_up())).is_ready(), "nothing is known of this receiver");
+        let prompt = Outcome::Answered(Answer { status: 500, retry_after: None, body: Vec::new() });
+        for _ in 0..60 {
+            lane.observe(&prompt, Duration::from_millis(1));
+        }
+        let mut wait = pin!(lane.catch_up());
+        assert!(poll!(&mut wait).is_pending(), "it is prompt, and yet behind");
+        for slot in slots {
+            slot.fill(delivery(1, 1));
+        }
+        assert!(matches!(lane.turn(false), Turn::Job(..)));
+        assert!(poll!(&mut wait).is_ready(), "one less, and it has caught up");
+
+        lane.reserve(1).unwrap().fill(delivery(2, 1));
+        assert!(poll!(pin!(lane.catch_up())).is_pending());
+        lane.give_up_waiting();
+        assert!(poll!(pin!(lane.catch_up())).is_ready(), "somebody waited in vain");
     }
 
     #[tokio::test]

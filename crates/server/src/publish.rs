@@ -129,7 +129,11 @@ impl Publisher {
         if futures_util::poll!(&mut lanes).is_pending() {
             tokio::select! {
                 () = lanes => {}
-                () = self.deliverer.clock.sleep(PATIENCE) => {}
+                () = self.deliverer.clock.sleep(PATIENCE) => {
+                    for &endpoint in tenant.subscribers(event_type) {
+                        self.lanes.lane(tenant.id, endpoint).give_up_waiting();
+                    }
+                }
             }
         }
     }

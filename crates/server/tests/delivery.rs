@@ -435,6 +435,26 @@ async fn no_resend_is_forgotten_while_another_is_claimed() {
 }
 
 #[tokio::test]
+async fn a_wide_fan_out_with_more_workers_than_permits_comes_to_its_end() {
+    let server = Server::start(&["--concurrency", "16"]).await;
+    let client = server.client();
+    let receiver = Receiver::start().await;
+    let (endpoints, events) = (60, 40);
+    for nth in 0..endpoints {
+        client.create_endpoint(&format!("{}?{nth}", receiver.url)).await;
+    }
+    for id in 0..events {
+        client.publish(json!({"id": id})).await;
+    }
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..endpoints * events {
+        let received = receiver.next().await;
+        let event = received.event_id();
+        assert!(seen.insert((received.request_line, event)), "each once");
+    }
+}
+
+#[tokio::test]
 async fn a_machine_without_sockets_delivers_in_turn_and_uses_up_no_tries() {
     let server = Server::start_with_open_files(100).await;
     let client = server.client();

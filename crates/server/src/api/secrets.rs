@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header::CACHE_CONTROL};
 use postrider_kernel::secret::GRACE_MAX;
 use serde::Serialize;
 
@@ -47,7 +47,10 @@ async fn reveal(call: &mut Call) -> Answer {
     let admin = &call.api.app.admin;
     let secret = admin.reveal_secret(endpoint.tenant, endpoint.id, call.by()?).await?;
     let secret = secret.ok_or(ApiError::NotFound)?;
-    Ok(answer::json(StatusCode::CREATED, &Secret { signing_secret: secret.reveal() }))
+    let mut shown = answer::json(StatusCode::CREATED, &Secret { signing_secret: secret.reveal() });
+    // No cache on the way may keep it.
+    shown.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(shown)
 }
 
 async fn expire(call: &mut Call) -> Answer {

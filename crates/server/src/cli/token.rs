@@ -44,7 +44,7 @@ struct Create {
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// What it is called, to know it again in the list
-    #[arg(long, default_value = "")]
+    #[arg(long, value_parser = parse_name, default_value = "")]
     name: String,
     /// How long it counts: a number with s, m, h, d or w, such as 30d; without it, until it is revoked
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
@@ -97,6 +97,16 @@ impl Create {
         });
         // The token alone goes to standard output, so that `TOKEN=$(postrider token create …)` works.
         Ok(Answer { text, json })
+    }
+}
+
+/// A token's name is shown in lists: it must not steer the terminal that shows them.
+fn parse_name(text: &str) -> Result<String, String> {
+    let is_sound = text.chars().count() <= 100 && !text.chars().any(char::is_control);
+    if is_sound {
+        Ok(text.to_owned())
+    } else {
+        Err("expected at most 100 characters, none of them a control character".into())
     }
 }
 
