@@ -12,6 +12,9 @@ pub fn deactivates(outcome: &Outcome) -> bool {
 /// A try that takes longer than this holds up others.
 pub const SLOW: Duration = Duration::from_secs(2);
 
+/// How many requests may be in flight to a receiver that has never answered.
+pub const WIDTH_UNKNOWN: u32 = 2;
+
 /// How many requests may be in flight to one endpoint, between 1 and its limit.
 ///
 /// A receiver that doesn't answer, or takes its time, would otherwise hold as many of the instance's permits as its limit
@@ -25,10 +28,10 @@ pub struct Window {
 }
 
 impl Window {
-    /// A window that is wide open.
+    /// The window of a receiver that nobody knows yet: [`WIDTH_UNKNOWN`], and opened by its first answers.
     pub fn new(limit: u32) -> Self {
         let limit = limit.max(1);
-        Self { width: limit, limit }
+        Self { width: WIDTH_UNKNOWN.min(limit), limit }
     }
 
     /// How many requests may be in flight now.
@@ -68,6 +71,11 @@ mod tests {
     fn a_dead_receiver_soon_costs_one_permit_and_a_healthy_one_gets_them_back() {
         let silent = Outcome::Unanswered(Failure::new(Cause::Timeout, ""));
         let mut window = Window::new(32);
+        assert_eq!(window.width(), 2, "a receiver that nobody knows yet");
+        for _ in 0..4 {
+            window = window.after(&answered(200), SLOW);
+        }
+        assert_eq!(window.width(), 32);
         let mut widths = Vec::new();
         for _ in 0..7 {
             window = window.after(&silent, Duration::ZERO);

@@ -1,27 +1,17 @@
 //! One delivery from its lane to the record of its attempt: connect, sign, send, settle, record.
 //!
 //! Each lane has a few workers, and each worker owns one connection. A worker takes a permit of the instance, then a
-//! delivery of its lane, and carries it; while the attempt is written down, it carries the next one already. It never
-//! runs further ahead than that, so while the store can't record, nothing is sent.
+//! delivery of its lane, carries it, and hands the attempt to the [`crate::record`]er. While that can't write, nothing
+//! is sent.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
-    time::Duration,
-};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use postrider_kernel::{
-    AttemptId, DeliveryId, Next, Outcome, RetrySchedule, Settlement, Timestamp, attempt::Cause,
-    delivery, retry::Jitter,
+    DeliveryId, Outcome, RetrySchedule, Settlement, Timestamp, attempt::Cause, delivery,
+    retry::Jitter,
 };
-use postrider_store::{AttemptRecord, IdKind, Lease, Recorded, Store, StoreError};
-use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
-    task::JoinHandle,
-};
+use postrider_store::{Lease, Store};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -29,33 +19,29 @@ use crate::{
     directory::{Directory, EndpointView},
     dispatch::{Note, Notes, Stray},
     ids::Ids,
-    lanes::{First, Job, Lane, Refill, Turn},
+    lanes::{Job, Lane, Refill, Turn},
+    permits::{Permit, Permits, Unrecorded},
+    record::{Finished, RecordingState, Records},
     transport::{Connection, NotConnected, Transport, Unsent},
-    vault::Vault,
 };
 
 /// How long an idle worker keeps its connection open.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// How long to wait before a record that failed is tried again, at first and at most.
-const RECORD_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// How long to wait when this machine has no more sockets.
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What delivering needs.
 pub struct Deliverer {
-    /// Where attempts are written.
+    /// Where deliveries are claimed.
     pub store: Arc<dyn Store>,
     /// What to sign with, and where to send.
     pub directory: Arc<Directory>,
-    /// Opens secrets when the directory is refreshed.
-    pub vault: Arc<Vault>,
     /// Makes connections.
     pub transport: Arc<dyn Transport>,
     /// Time and entropy.
     pub clock: Arc<dyn Clock>,
-    /// Attempts' identifiers.
+    /// Events' and deliveries' identifiers.
     pub ids: Arc<Ids>,
     /// Tells dispatch when something is due.
     pub notes: Notes,
@@ -71,76 +57,17 @@ pub struct Deliverer {
     pub workers: TaskTracker,
     /// Tells the workers to take nothing more.
     pub stopping: CancellationToken,
-    /// Whether attempts can be written down.
-    pub recording: RecordingState,
-}
-
-/// The instance's limits of requests in flight, and of connections that nobody uses.
-///
-/// A lane that has a request in flight needs a second permit for each further one, and of those there are fewer: endpoints
-/// that take many permits, and their time, leave a part of them to the first requests of everybody else.
-#[derive(Debug)]
-pub struct Permits {
-    all: Arc<Semaphore>,
-    further: Arc<Semaphore>,
-    idle: Arc<Semaphore>,
-}
-
-impl Permits {
-    /// Limits for so many requests in flight, and so many connections at rest.
-    pub fn new(concurrency: usize, idle: usize) -> Self {
-        Self {
-            all: Arc::new(Semaphore::new(concurrency)),
-            further: Arc::new(Semaphore::new((concurrency - concurrency / 4).max(1))),
-            idle: Arc::new(Semaphore::new(idle)),
-        }
-    }
-}
-
-/// Whether attempts can be written down. While they can't, nothing is sent.
-#[derive(Debug, Default)]
-pub struct RecordingState {
-    is_failing: AtomicBool,
-    recovered: Notify,
-}
-
-impl RecordingState {
-    fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Acquire)
-    }
-
-    async fn works(&self) {
-        while self.is_failing() {
-            let recovered = self.recovered.notified();
-            if self.is_failing() {
-                recovered.await;
-            }
-        }
-    }
-
-    fn failed(&self, error: &dyn std::fmt::Display) {
-        if !self.is_failing.swap(true, Ordering::AcqRel) {
-            tracing::error!(
-                "attempts can't be recorded, so nothing is sent until they can: {error}"
-            );
-        }
-    }
-
-    fn succeeded(&self) {
-        if self.is_failing() && self.is_failing.swap(false, Ordering::AcqRel) {
-            tracing::info!("attempts are recorded again");
-            self.recovered.notify_waiters();
-        }
-    }
+    /// Where attempts are handed in to be written down.
+    pub records: Records,
+    /// Whether they can be.
+    pub recording: Arc<RecordingState>,
 }
 
 impl Deliverer {
     /// Sees to it that up to `jobs` deliveries which were put into a lane are worked on.
     pub fn attend(self: &Arc<Self>, lane: &Arc<Lane>, jobs: usize) {
         for _ in 0..jobs {
-            // Where all permits are taken, one more worker would only wait for one beside those that the lane has.
-            let is_of_use = !lane.has_workers() || self.permits.all.available_permits() > 0;
-            if self.stopping.is_cancelled() || !is_of_use || !lane.hire() {
+            if self.stopping.is_cancelled() || !lane.hire(|demand| self.permits.has_room(demand)) {
                 return;
             }
             let worker = Worker {
@@ -148,7 +75,6 @@ impl Deliverer {
                 deliverer: self.clone(),
                 held: None,
                 in_hand: None,
-                recording: None,
                 has_left: false,
             };
             self.workers.spawn(worker.run());
@@ -160,63 +86,6 @@ impl Deliverer {
         let to_stray = |delivery| Stray { tenant: lane.tenant, endpoint: lane.endpoint, delivery };
         self.notes.send(Note::Strays(deliveries.into_iter().map(to_stray).collect()));
     }
-
-    /// Writes an attempt down, however often that takes, and then does what follows from it.
-    async fn record(self: Arc<Self>, job: Job, record: AttemptRecord, lane: Arc<Lane>) {
-        let mut pause = RECORD_AGAIN.0;
-        let recorded = loop {
-            match self.store.record(record.clone()).await {
-                Ok(recorded) => break recorded,
-                Err(error @ StoreError::Inconsistent(_)) => {
-                    // No other try mends it. The delivery stays leased to this life; the next one attempts it again.
-                    tracing::error!(delivery = %record.delivery, "an attempt can't be recorded: {error}");
-                    return;
-                }
-                Err(error @ StoreError::Unavailable(_)) => self.recording.failed(&error),
-            }
-            tokio::select! {
-                () = self.clock.sleep(pause) => pause = (pause * 2).min(RECORD_AGAIN.1),
-                // The delivery stays leased to this life, which ends: the next one attempts it again.
-                () = self.stopping.cancelled() => return,
-            }
-        };
-        self.recording.succeeded();
-        drop(job);
-        match (recorded, record.next) {
-            (Recorded::LeaseLost, _) => {
-                tracing::debug!(delivery = %record.delivery, "its endpoint is gone")
-            }
-            (Recorded::Done, Next::Retry(due)) => {
-                self.notes.send(Note::Due(lane.tenant, lane.endpoint, due))
-            }
-            (Recorded::Done, Next::Delivered | Next::Failed) => {}
-        }
-        if record.deactivates_endpoint && recorded == Recorded::Done {
-            self.take_in_deactivation(&lane).await;
-        }
-    }
-
-    /// The receiver answered 410: the store has deactivated its endpoint, and now everybody here learns of it.
-    async fn take_in_deactivation(&self, lane: &Lane) {
-        tracing::warn!(endpoint = %lane.endpoint, "deactivated, because its receiver answered 410 Gone");
-        if let Err(error) = self.directory.refresh(lane.tenant, &*self.store, &self.vault).await {
-            tracing::error!("the directory could not be refreshed, and will be: {error}");
-        }
-        lane.gate.drain(&*self.clock).await;
-    }
-}
-
-/// The right to have a request in flight.
-struct Permit {
-    first: Option<First>,
-    _further: Option<OwnedSemaphorePermit>,
-    _all: OwnedSemaphorePermit,
-}
-
-impl Permit {
-    fn is_first(&self) -> bool {
-        self.first.is_some()
-    }
 }
 
 /// One worker of a lane, with its connection.
@@ -226,8 +95,6 @@ struct Worker {
     held: Option<Held>,
     /// The delivery that is being attempted.
     in_hand: Option<DeliveryId>,
-    /// The record of the last attempt, on its way to disk: a task, so that what follows from it waits for nobody.
-    recording: Option<(DeliveryId, JoinHandle<()>)>,
     /// Whether the lane has counted it out.
     has_left: bool,
 }
@@ -292,25 +159,16 @@ struct Attempted {
 
 impl Worker {
     async fn run(mut self) {
-        let deliverer = self.deliverer.clone();
         let lane = self.lane.clone();
         loop {
-            if deliverer.recording.is_failing() {
-                // This worker's own record may be the one that everybody waits for.
-                self.finish_recording().await;
-            }
             if !lane.has_work() {
-                self.finish_recording().await;
-                self.ask_for_more(lane.wants_more());
                 if self.rest().await { continue } else { break }
             }
             let Some(permit) = self.permit().await else { break };
             match lane.turn(permit.is_first()) {
                 Turn::Job(job, refill) => {
                     self.ask_for_more(refill);
-                    let unconnected = self.deliver(*job).await;
-                    drop(permit);
-                    if let Some(job) = unconnected {
+                    if let Some(job) = self.deliver(*job, permit).await {
                         self.wait_for_sockets(job).await;
                     }
                 }
@@ -321,21 +179,15 @@ impl Worker {
                 }
             }
         }
-        self.finish_recording().await;
     }
 
     /// Waits for the right to send; none when the service stops.
     async fn permit(&mut self) -> Option<Permit> {
         let deliverer = self.deliverer.clone();
-        let first = self.lane.first();
+        let lane = self.lane.clone();
         let permitted = async {
             deliverer.recording.works().await;
-            let further = match first {
-                Some(_) => None,
-                None => Some(deliverer.permits.further.clone().acquire_owned().await.ok()?),
-            };
-            let all = deliverer.permits.all.clone().acquire_owned().await.ok()?;
-            Some(Permit { first, _further: further, _all: all })
+            deliverer.permits.permit(&lane).await
         };
         let mut permitted = std::pin::pin!(permitted);
         if deliverer.stopping.is_cancelled() {
@@ -355,7 +207,7 @@ impl Worker {
     /// A place among the connections that nobody uses; without one this worker's is closed, so that no more sockets are
     /// open than requests may be in flight and connections at rest.
     fn place_for_idle(&mut self) -> Option<OwnedSemaphorePermit> {
-        let place = self.deliverer.permits.idle.clone().try_acquire_owned().ok();
+        let place = self.deliverer.permits.place_for_idle();
         if place.is_none() {
             self.held = None;
         }
@@ -385,10 +237,10 @@ impl Worker {
     }
 
     /// Attempts a delivery. It is handed back when this machine has no socket for it.
-    async fn deliver(&mut self, job: Job) -> Option<Job> {
+    async fn deliver(&mut self, job: Job, permit: Permit) -> Option<Job> {
         self.in_hand = Some(job.delivery.id);
         match self.attempt(&job).await {
-            Tried::Attempted(attempted) => self.settle(job, attempted).await,
+            Tried::Attempted(attempted) => self.settle(job, attempted, permit.answered()),
             Tried::Not(Reason::Postponed) => self.give_back(job),
             Tried::Not(Reason::Shortage) => return Some(job),
             // What is owed to a deleted endpoint is purged with it.
@@ -527,76 +379,35 @@ impl Worker {
         Ok(Sent { attempted, may_be_repeated })
     }
 
-    /// Decides what follows, and begins to write it down.
-    async fn settle(&mut self, job: Job, attempted: Attempted) {
-        let deliverer = self.deliverer.clone();
-        let lane = self.lane.clone();
-        if lane.observe(&attempted.outcome, attempted.duration) {
-            // The window has room again for what queues.
-            deliverer.attend(&lane, 1);
-        }
+    /// Decides what follows, and hands it in to be written down.
+    fn settle(&mut self, job: Job, attempted: Attempted, permit: Unrecorded) {
+        let deliverer = &self.deliverer;
+        self.lane.observe(&attempted.outcome, attempted.duration);
+        // The window may have room again for what queues.
+        deliverer.attend(&self.lane, 1);
         let settled_at = deliverer.clock.now();
         let attempt_number = job.delivery.attempts_made + 1;
-        let jitter = if attempted.outcome.is_success() {
-            Jitter::NONE
-        } else {
-            clock::jitter(&*deliverer.clock)
-        };
-        let settlement = delivery::settle(
-            &attempted.outcome,
-            attempt_number,
-            &deliverer.schedule,
-            settled_at,
-            jitter,
-        );
-        if !attempted.outcome.is_success() {
-            log_failure(&job, attempt_number, &attempted.outcome, settlement);
+        let Attempted { outcome, sent_at, duration, peer_address, signature } = attempted;
+        let jitter =
+            if outcome.is_success() { Jitter::NONE } else { clock::jitter(&*deliverer.clock) };
+        let settlement =
+            delivery::settle(&outcome, attempt_number, &deliverer.schedule, settled_at, jitter);
+        if !outcome.is_success() {
+            log_failure(&job, attempt_number, &outcome, settlement);
         }
-        self.finish_recording().await;
-        let id = loop {
-            match deliverer.ids.next(IdKind::Attempt).await {
-                Ok(id) => break AttemptId::new(id),
-                Err(error) => deliverer.recording.failed(&error),
-            }
-            tokio::select! {
-                () = deliverer.clock.sleep(RECORD_AGAIN.1) => {}
-                () = deliverer.stopping.cancelled() => return,
-            }
-        };
-        let record = AttemptRecord {
-            id,
-            tenant: job.delivery.tenant,
-            endpoint: job.delivery.endpoint,
-            event: job.delivery.event,
-            delivery: job.delivery.id,
-            lease: deliverer.lease,
+        deliverer.records.send(Finished {
+            job,
+            lane: self.lane.clone(),
+            permit,
             attempt_number,
-            trigger: job.delivery.trigger,
-            sent_at: attempted.sent_at,
-            duration: attempted.duration,
-            peer_address: attempted.peer_address,
-            signature: attempted.signature,
-            response: match attempted.outcome {
-                Outcome::Answered(answer) => Ok((answer.status, answer.body)),
-                Outcome::Unanswered(failure) => Err(failure),
-            },
+            sent_at,
+            duration,
+            peer_address,
+            signature,
+            outcome,
             settled_at,
-            next: settlement.next,
-            deactivates_endpoint: settlement.deactivates_endpoint,
-        };
-        let delivery = job.delivery.id;
-        let recording = deliverer.clone().record(job, record, lane);
-        self.recording = Some((delivery, deliverer.workers.spawn(recording)));
-    }
-
-    async fn finish_recording(&mut self) {
-        if let Some((delivery, recording)) = self.recording.take()
-            && recording.await.is_err()
-        {
-            tracing::error!(%delivery, "recording an attempt broke off; the delivery is attempted again");
-            self.deliverer.recording.succeeded();
-            self.deliverer.strays(&self.lane, vec![delivery]);
-        }
+            settlement,
+        });
     }
 
     /// Gives a delivery back to the store, and with it all others of a lane that can't be worked on.

@@ -71,8 +71,16 @@ struct State {
     is_claiming: bool,
     /// Whether one of the workers has the lane's first place.
     has_first: bool,
-    /// How long a try takes, lately; [`NOT_PROMPT`] while nothing is known, or nothing good.
-    pace: Duration,
+    pace: Pace,
+}
+
+/// What a further request in flight is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// The receiver is prompt: more in flight soon only waits for this machine.
+    Prompt,
+    /// The receiver takes its time, or nothing is known of it: more in flight is more that it does at once.
+    Patience,
 }
 
 /// A delivery in a lane, leased to this process.
@@ -170,7 +178,7 @@ impl Lane {
             has_backlog: false,
             is_claiming: false,
             has_first: false,
-            pace: NOT_PROMPT,
+            pace: Pace::default(),
         };
         Self {
             tenant,
@@ -223,7 +231,8 @@ impl Lane {
     pub fn give_up_waiting(&self) {
         let mut state = self.state();
         if state.is_behind() {
-            state.pace = NOT_PROMPT;
+            state.pace = Pace::default();
+            self.caught_up.notify_waiters();
         }
     }
 
@@ -284,12 +293,18 @@ impl Lane {
         self.state().has_backlog = true;
     }
 
-    /// Takes on a worker, if there is more to do than workers wait and the window allows one more.
-    pub fn hire(&self) -> bool {
+    /// Takes on a worker, if there is more to do than workers wait and the window allows one more. Where there is no room
+    /// for its request in flight, a further one would only wait beside those that the lane has.
+    pub fn hire(&self, has_room: impl FnOnce(Demand) -> bool) -> bool {
         let mut state = self.state();
-        let hires = state.wants_worker();
+        let hires = state.wants_worker() && (state.workers == 0 || has_room(state.demand()));
         state.workers += u32::from(hires);
         hires
+    }
+
+    /// What a further request of this lane needs.
+    pub fn demand(&self) -> Demand {
+        self.state().demand()
     }
 
     /// What a worker is to do now. The one that has the first place is never retired, since others may be waiting for
@@ -304,7 +319,8 @@ impl Lane {
             None => Turn::Empty,
             Some(job) => {
                 if state.queue.len() + state.reserved < BEHIND {
-                    self.caught_up.notify_waiters();
+                    // One delivery makes room for one: were all woken, most would find the room taken and wait again.
+                    self.caught_up.notify_one();
                 }
                 let refill = self.refill(&state);
                 Turn::Job(Box::new(job), refill)
@@ -315,11 +331,6 @@ impl Lane {
     /// Whether a delivery waits here.
     pub fn has_work(&self) -> bool {
         !self.state().queue.is_empty()
-    }
-
-    /// Whether anybody works here.
-    pub fn has_workers(&self) -> bool {
-        self.state().workers > 0
     }
 
     /// Waits until there may be a delivery to take.
@@ -352,15 +363,11 @@ impl Lane {
         state.workers = state.workers.saturating_sub(1);
     }
 
-    /// Adjusts how many requests may be in flight after a try; answers whether another worker is of use now.
-    pub fn observe(&self, outcome: &Outcome, duration: Duration) -> bool {
+    /// Adjusts how many requests may be in flight after a try.
+    pub fn observe(&self, outcome: &Outcome, duration: Duration) {
         let mut state = self.state();
         state.window = state.window.after(outcome, duration);
-        state.pace = match outcome {
-            Outcome::Answered(_) => (state.pace * 7 + duration) / 8,
-            Outcome::Unanswered(_) => NOT_PROMPT,
-        };
-        state.wants_worker()
+        state.pace = state.pace.after(outcome, duration);
     }
 
     /// Takes everything out: the endpoint was deactivated, or the service stops.
@@ -370,8 +377,12 @@ impl Lane {
 }
 
 impl State {
+    fn demand(&self) -> Demand {
+        if self.pace.is_prompt(1) { Demand::Prompt } else { Demand::Patience }
+    }
+
     fn is_behind(&self) -> bool {
-        self.queue.len() + self.reserved >= BEHIND && self.pace <= PROMPT
+        self.queue.len() + self.reserved >= BEHIND && self.pace.is_prompt(PROOF)
     }
 
     fn wants_worker(&self) -> bool {
@@ -380,14 +391,40 @@ impl State {
     }
 }
 
+/// How long a try takes, lately: nothing, while nothing is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    usual: Duration,
+    /// How many answers there were in a row.
+    answers: u32,
+}
+
+impl Pace {
+    fn after(self, outcome: &Outcome, duration: Duration) -> Self {
+        match outcome {
+            Outcome::Unanswered(_) => Self { usual: self.usual.max(duration), answers: 0 },
+            Outcome::Answered(_) if self.answers == 0 => Self { usual: duration, answers: 1 },
+            Outcome::Answered(_) => Self {
+                usual: (self.usual * 7 + duration) / 8,
+                answers: self.answers.saturating_add(1),
+            },
+        }
+    }
+
+    /// Whether the receiver has been prompt at least so many times.
+    fn is_prompt(self, times: u32) -> bool {
+        self.answers >= times && self.usual <= PROMPT
+    }
+}
+
 /// A lane with so many deliveries is behind.
 const BEHIND: usize = 128;
 
-/// A receiver on whose account a publisher may be slowed down answers within this time: it is not what is slow.
+/// A receiver that answers within this time is not what is slow.
 const PROMPT: Duration = Duration::from_millis(10);
 
-/// The pace of a receiver that has yet to prove prompt: some thirty prompt answers do.
-const NOT_PROMPT: Duration = Duration::from_secs(1);
+/// How many such answers in a row it takes until publishers are slowed down on its account.
+const PROOF: u32 = 32;
 
 /// The most deliveries that one claim takes.
 const CLAIM_MAX: usize = 128;
@@ -507,7 +544,7 @@ mod tests {
         let silent = Outcome::Unanswered(Failure::new(Cause::Timeout, ""));
         lane.reserve(1).unwrap().fill(delivery(1, 1));
         lane.reserve(1).unwrap().fill(delivery(2, 1));
-        assert!(lane.hire() && lane.hire());
+        assert!(lane.hire(|_| true) && lane.hire(|_| true));
         for _ in 0..3 {
             lane.observe(&silent, Duration::ZERO);
         }
@@ -540,12 +577,17 @@ mod tests {
     #[test]
     fn workers_are_hired_for_work_within_the_window() {
         let (_lanes, lane) = lanes();
-        assert!(!lane.hire(), "there is nothing to do");
+        assert!(!lane.hire(|_| true), "there is nothing to do");
         for id in 0..4 {
             lane.reserve(1).unwrap().fill(delivery(id, 1));
         }
-        assert!((0..4).all(|_| lane.hire()));
-        assert!(!lane.hire(), "the window is 4");
+        assert!(lane.hire(|_| false), "the first one needs no room beside others");
+        assert!(!lane.hire(|_| false) && lane.hire(|demand| demand == Demand::Patience));
+        assert!(!lane.hire(|_| true), "two are enough for a receiver that nobody knows");
+        let prompt = Outcome::Answered(Answer { status: 200, retry_after: None, body: Vec::new() });
+        lane.observe(&prompt, PROMPT);
+        assert!(lane.hire(|demand| demand == Demand::Prompt) && lane.hire(|_| true));
+        assert!(!lane.hire(|_| true), "the window is 4");
         let silent = Outcome::Unanswered(Failure::new(Cause::Timeout, ""));
         lane.observe(&silent, Duration::ZERO);
         assert!(
@@ -588,9 +630,9 @@ mod tests {
         let mut wait = pin!(lane.wait());
         assert!(poll!(&mut wait).is_pending());
         lane.reserve(1).unwrap().fill(delivery(1, 1));
-        assert!(!lane.hire(), "somebody waits for it already");
+        assert!(!lane.hire(|_| true), "somebody waits for it already");
         assert!(poll!(&mut wait).is_ready());
         lane.reserve(1).unwrap().fill(delivery(2, 1));
-        assert!(lane.hire(), "the one that was woken is busy");
+        assert!(lane.hire(|_| true), "the one that was woken is busy");
     }
 }

@@ -20,14 +20,16 @@ use crate::{
     api,
     app::{ApiOptions, App},
     config::Config,
-    deliver::{Deliverer, Permits, RecordingState},
+    deliver::Deliverer,
     directory::{Composing, Directory},
     disk::Reserve,
     dispatch::{Dispatch, Notes},
     ids::Ids,
     instance::Instance,
     lanes::{Bounds, Lanes},
+    permits::Permits,
     publish::Publisher,
+    record::{Recorder, RecordingState, Records},
     shutdown::StopSignals,
     transport::Network,
     upkeep::Upkeep,
@@ -116,6 +118,9 @@ pub struct Service {
     doors: TaskTracker,
     loops: TaskTracker,
     workers: TaskTracker,
+    /// Ends the recording, once nobody hands in attempts any more.
+    recorded: CancellationToken,
+    recorders: TaskTracker,
     clock: Arc<dyn crate::clock::Clock>,
     /// Keeps the data directory locked.
     _instance: Instance,
@@ -147,22 +152,38 @@ impl Service {
             bytes: LANES_BYTES,
             endpoint_concurrency: config.endpoint_concurrency,
         }));
-        let deliverer = Arc::new(Deliverer {
+        let (records, finished) = Records::channel();
+        let recording = Arc::<RecordingState>::default();
+        let lease = instance.store.begin_life().await?;
+        let recorder = Arc::new(Recorder {
             store: instance.store.clone(),
             directory: directory.clone(),
             vault: instance.vault.clone(),
+            clock: instance.clock.clone(),
+            ids: ids.clone(),
+            notes: notes.clone(),
+            lease,
+            state: recording.clone(),
+            stopping: stopping.clone(),
+        });
+        let deliverer = Arc::new(Deliverer {
+            store: instance.store.clone(),
+            directory: directory.clone(),
             transport: Arc::new(Network::new(egress.clone(), config.connect_timeout)?),
             clock: instance.clock.clone(),
             ids: ids.clone(),
             notes: notes.clone(),
             permits: permits(config.concurrency)?,
-            lease: instance.store.begin_life().await?,
+            lease,
             schedule: config.retry_schedule.clone(),
             request_timeout: config.request_timeout,
             workers: workers.clone(),
             stopping: stopping.clone(),
-            recording: RecordingState::default(),
+            records,
+            recording,
         });
+        let (recorded, recorders) = (CancellationToken::new(), TaskTracker::new());
+        recorders.spawn(recorder.run(finished, recorded.clone()));
         let dispatch = Dispatch::new(deliverer.clone(), lanes.clone(), heard).await?;
         loops.spawn(dispatch.run());
 
@@ -224,6 +245,8 @@ impl Service {
             doors,
             loops,
             workers,
+            recorded,
+            recorders,
             clock,
             _instance: instance,
         })
@@ -239,6 +262,9 @@ impl Service {
                 tracker.close();
                 tracker.wait().await;
             }
+            self.recorded.cancel();
+            self.recorders.close();
+            self.recorders.wait().await;
         };
         tokio::select! {
             () = finish => {}

@@ -88,6 +88,7 @@ macro_rules! conformance {
                 a_retry_is_due_when_it_was_settled
                 a_delivery_that_ended_is_owed_no_more
                 a_lost_lease_records_nothing
+                many_attempts_are_recorded_in_their_order_all_or_none
                 nothing_is_recorded_for_a_deleted_endpoint
                 what_is_given_back_is_due_when_it_was
                 a_new_life_voids_the_old_ones_leases

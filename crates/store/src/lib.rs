@@ -15,7 +15,7 @@ pub mod memory;
 mod model;
 pub mod sqlite;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use postrider_kernel::{
@@ -199,6 +199,9 @@ pub trait Store: Send + Sync + 'static {
     /// Writes an attempt and its delivery's next state, and deactivates the endpoint where the settlement says so.
     /// Changes nothing when the lease was lost.
     async fn record(&self, attempt: AttemptRecord) -> Result<Recorded>;
+
+    /// Does what [`Store::record`] does for many attempts, in their order: all of them or, on an error, none.
+    async fn record_all(&self, attempts: Arc<[AttemptRecord]>) -> Result<Vec<Recorded>>;
 
     /// Gives leased deliveries back untried: they are pending again, due when they were. Those whose lease was lost are
     /// left alone.

@@ -40,7 +40,7 @@ impl MemoryStore {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     key_check: Option<Vec<u8>>,
     next_ids: BTreeMap<IdKind, i64>,
@@ -57,13 +57,13 @@ struct State {
     audit: Vec<(TenantId, AuditEntry)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct KeptEndpoint {
     endpoint: Endpoint,
     deleted_at: Option<Timestamp>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct KeptSecret {
     endpoint: EndpointId,
     standing: Standing,
@@ -72,7 +72,7 @@ struct KeptSecret {
     sealed: Option<Sealed>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct KeptEvent {
     tenant: TenantId,
     event_type: EventType,
@@ -80,7 +80,7 @@ struct KeptEvent {
     payload: Bytes,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct KeptDelivery {
     tenant: TenantId,
     endpoint: EndpointId,
@@ -95,7 +95,7 @@ struct KeptDelivery {
     finished_at: Option<Timestamp>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct KeptAnswer {
     request_hash: [u8; 32],
     event: EventId,

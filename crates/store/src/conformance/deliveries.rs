@@ -124,6 +124,33 @@ pub async fn a_lost_lease_records_nothing(world: World) {
     assert_eq!(world.store.record(attempt).await.unwrap(), Recorded::Done);
 }
 
+pub async fn many_attempts_are_recorded_in_their_order_all_or_none(world: World) {
+    let tenant = world.tenant("default").await;
+    let endpoint = world.endpoint(tenant).await;
+    let mut attempts = Vec::new();
+    for _ in 0..2 {
+        world.publish(tenant, &[endpoint], 1).await;
+        let leased = world.claim_one(endpoint, 1, Lease(1)).await;
+        attempts.push(world.attempt(leased, 2, Next::Delivered).await);
+    }
+    let count = async || {
+        let page = attempts_by(AttemptField::SentAt, true);
+        world.store.attempts(tenant, endpoint, page).await.unwrap().count
+    };
+    let mut with_an_id_twice = attempts.clone();
+    with_an_id_twice[1].id = attempts[0].id;
+    assert!(world.store.record_all(with_an_id_twice.into()).await.is_err());
+    assert_eq!(count().await, 0);
+
+    let mut lost = attempts[1].clone();
+    lost.lease = Lease(2);
+    attempts.insert(1, lost);
+    let recorded = world.store.record_all(attempts.into()).await.unwrap();
+    assert_eq!(recorded, [Recorded::Done, Recorded::LeaseLost, Recorded::Done]);
+    assert_eq!(count().await, 2);
+    assert_eq!(world.store.record_all([].into()).await.unwrap(), []);
+}
+
 pub async fn nothing_is_recorded_for_a_deleted_endpoint(world: World) {
     let tenant = world.tenant("default").await;
     let endpoint = world.endpoint(tenant).await;

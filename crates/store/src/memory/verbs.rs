@@ -1,6 +1,6 @@
 //! The verbs of the model, in the order of the trait.
 
-use std::{cmp::Ordering, ops::Range, time::Duration};
+use std::{cmp::Ordering, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use postrider_kernel::{
@@ -408,6 +408,17 @@ impl Store for MemoryStore {
 
     async fn record(&self, attempt: AttemptRecord) -> Result<Recorded> {
         self.state().record(attempt)
+    }
+
+    async fn record_all(&self, attempts: Arc<[AttemptRecord]>) -> Result<Vec<Recorded>> {
+        let mut state = self.state();
+        let before = state.clone();
+        let recorded: Result<_> =
+            attempts.iter().map(|attempt| state.record(attempt.clone())).collect();
+        if recorded.is_err() {
+            *state = before;
+        }
+        recorded
     }
 
     async fn give_back(&self, deliveries: Vec<DeliveryId>, lease: Lease) -> Result<()> {

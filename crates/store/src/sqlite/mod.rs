@@ -27,7 +27,7 @@ use std::{
     ops::Range,
     path::Path,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -297,6 +297,13 @@ impl Store for SqliteStore {
 
     async fn record(&self, attempt: AttemptRecord) -> Result<Recorded> {
         self.write(move |c, totals| deliveries::record(c, totals, &attempt)).await
+    }
+
+    async fn record_all(&self, attempts: Arc<[AttemptRecord]>) -> Result<Vec<Recorded>> {
+        let record_each = move |c: &Connection, totals: &mut Totals| {
+            attempts.iter().map(|attempt| deliveries::record(c, totals, attempt)).collect()
+        };
+        self.write(record_each).await
     }
 
     async fn give_back(&self, deliveries: Vec<DeliveryId>, lease: Lease) -> Result<()> {
