@@ -1,7 +1,7 @@
 //! Where Postrider keeps what it promised.
 //!
 //! [`Store`] is the seam: its verbs are each one transaction, and a verb that answers `Ok` has been committed to disk.
-//! [`sqlite`] keeps everything in one file, for one process; [`memory`] is the
+//! [`sqlite`] keeps everything in one file, for one process; [`postgres`] is shared by many nodes; [`memory`] is the
 //! model, simple enough to be believed, that tests hold the others against. `conformance` is the one suite that every
 //! store passes.
 //!
@@ -15,6 +15,7 @@ pub mod group_commit;
 mod history;
 pub mod memory;
 mod model;
+pub mod postgres;
 pub mod sqlite;
 
 use std::ops::Range;
