@@ -4,10 +4,8 @@
 use deadpool_postgres::{Client, GenericClient};
 
 use super::query::{all, first, get};
-use crate::{
-    Result, StoreError,
-    history::{self, Migration},
-};
+pub(super) use crate::history::Migration;
+use crate::{Result, StoreError, history};
 
 /// Every step, oldest first.
 pub(super) const MIGRATIONS: &[Migration] = &[Migration {
