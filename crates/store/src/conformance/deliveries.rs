@@ -201,6 +201,10 @@ pub async fn a_gone_receiver_deactivates_its_endpoint_once(world: World) {
     assert_eq!(deactivations.len(), 1);
     assert_eq!((deactivations[0].actor.as_str(), deactivations[0].at), ("service", at(2)));
     assert_eq!(deactivations[0].subject, "endpoint:1");
+    // The second one, which found it inactive, is written all the same.
+    let page = attempts_by(AttemptField::SentAt, true);
+    assert_eq!(world.store.attempts(tenant, endpoint, page).await.unwrap().items.len(), 2);
+    assert_eq!(world.store.earliest_due_of(endpoint).await.unwrap(), Some(at(50)));
 }
 
 pub async fn the_earliest_due_time_of_each_endpoint_is_known(world: World) {

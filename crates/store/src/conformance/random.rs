@@ -81,7 +81,7 @@ pub(crate) enum Command {
         tenant: i64,
         fan_outs: Vec<Vec<i64>>,
         leased: bool,
-        /// The last one takes the identifier of an event that may be there already.
+        /// The last one takes the identifier of this event, if that is there already.
         last_is: Option<i64>,
     },
     Resend {
@@ -335,14 +335,10 @@ impl Run {
                     all.push(self.publication(TenantId::new(*tenant), endpoints, *leased).await);
                 }
                 if let (Some(last), Some(id)) = (all.last_mut(), last_is) {
-                    // Identifiers are unique in the instance because they are reserved: that of another tenant's event
-                    // is nobody's to use, and not every store looks.
-                    let (id, theirs) = (EventId::new(*id), TenantId::new(3 - tenant));
-                    if store
-                        .known_events(theirs, vec![id])
-                        .await
-                        .is_ok_and(|known| known.is_empty())
-                    {
+                    // Its own tenant's alone: identifiers are unique in the instance because they are reserved, and not
+                    // every store looks whether somebody else has one that was not.
+                    let (tenant, id) = (TenantId::new(*tenant), EventId::new(*id));
+                    if store.known_events(tenant, vec![id]).await.is_ok_and(|known| known == [id]) {
                         last.event = id;
                     }
                 }

@@ -88,7 +88,8 @@ fn configure(config: &mut Config) {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECTION_WAIT);
     }
-    config.keepalives_idle(SILENCE_MAX).keepalives_interval(Duration::from_secs(3));
+    config.keepalives_idle(SILENCE_MAX);
+    config.keepalives_interval(Duration::from_secs(3)).keepalives_retries(3);
     config.tcp_user_timeout(SILENCE_MAX);
 }
 

@@ -104,10 +104,11 @@ impl PostgresStore {
         Ok(self.pool.get().await?)
     }
 
-    /// Commits a change of the directory, unless nothing was changed.
+    /// Commits a change of the directory; where nothing of that was changed, its version stays.
     async fn commit<T: Changes>(&self, change: Change<'_>, answer: T) -> Result<T> {
-        if answer.has_changed() {
-            self.seen.made(change.commit(&self.sender).await?);
+        match answer.has_changed() {
+            true => self.seen.made(change.commit(&self.sender).await?),
+            false => change.commit_unchanged().await?,
         }
         Ok(answer)
     }

@@ -37,6 +37,11 @@ impl<'a> Change<'a> {
         Ok(Self { transaction, before })
     }
 
+    /// Commits what turned out to be no change of the directory, though perhaps of something else.
+    pub(super) async fn commit_unchanged(self) -> Result<()> {
+        Ok(self.transaction.commit().await?)
+    }
+
     /// Commits it, as the next version, and tells the other nodes.
     pub(super) async fn commit(self, sender: &str) -> Result<Version> {
         let version = self.before + 1;

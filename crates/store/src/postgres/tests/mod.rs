@@ -74,7 +74,7 @@ mod random {
     };
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, max_shrink_iters: 64, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, max_shrink_iters: 64, ..ProptestConfig::default() })]
 
         #[test]
         fn every_answer_is_the_models(commands in commands()) {
