@@ -59,9 +59,6 @@ use crate::{
 /// How many connections everything but the writers has.
 const CONNECTIONS: usize = 6;
 
-/// The counters' slot of what is not written by a [`writer`].
-const OWN_SLOT: i16 = WRITERS;
-
 /// The store on one Postgres. Dropping it runs what has queued, and waits for nothing.
 pub struct PostgresStore {
     pool: Pool,
@@ -370,7 +367,7 @@ impl Store for PostgresStore {
         if !attempt.deactivates_endpoint {
             return self.writers.record(attempt).await;
         }
-        let deactivating: Result<_> = change!(self, record::deactivate, &attempt, OWN_SLOT);
+        let deactivating: Result<_> = change!(self, record::deactivate, &attempt);
         Ok(deactivating?.recorded)
     }
 
@@ -393,7 +390,7 @@ impl Store for PostgresStore {
 
     async fn purge(&self, purge: Purge, limit: u32) -> Result<u64> {
         let mut client = self.client().await?;
-        purge::purge(&mut client, &purge, limit, &self.walk, OWN_SLOT).await
+        purge::purge(&mut client, &purge, limit, &self.walk).await
     }
 
     async fn audit(&self, tenant: TenantId) -> Result<Vec<AuditEntry>> {

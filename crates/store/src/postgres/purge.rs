@@ -9,8 +9,12 @@ use std::sync::{Mutex, PoisonError};
 use deadpool_postgres::{Client, GenericClient, Transaction};
 use postrider_kernel::Timestamp;
 
-use super::query::{Parameters, all, execute, first, get, number, one, sql, wide};
-use crate::{Purge, Result};
+use super::{
+    query::{Parameters, all, execute, first, get, number, one, sql, wide},
+    record,
+    writer::WRITERS,
+};
+use crate::{Lease, Purge, Result};
 
 /// How many events the walk reads at a time. It leaves a tenant where so many in a row are younger than what is purged:
 /// one alone may owe its place to a clock that was wrong for a moment, or to another node's block of identifiers.
@@ -33,14 +37,15 @@ impl Walk {
     }
 }
 
-/// Drops up to about `limit` rows; answers how many went. Attempts are counted off in that slot.
+/// Drops up to about `limit` rows; answers how many went.
 pub(super) async fn purge(
     client: &mut Client,
     purge: &Purge,
     limit: u32,
     walk: &Walk,
-    slot: i16,
 ) -> Result<u64> {
+    // Whichever node purges: one at a time is enough.
+    let slot = record::slot(WRITERS, Lease(0));
     let limit = i64::from(limit.max(1));
     let old: Parameters<'_> = &[&purge.attempts_before.as_micros(), &limit, &slot];
     let mut dropped = one(client, sql!("delete_old_attempts"), old, number).await?;

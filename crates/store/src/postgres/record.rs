@@ -12,8 +12,20 @@ use super::{
     events::trigger_code,
     query::{Parameters, get, sql},
     version::Changes,
+    writer::WRITERS,
 };
-use crate::{Actor, AttemptRecord, By, Recorded, Result};
+use crate::{Actor, AttemptRecord, By, Lease, Recorded, Result};
+
+/// How many slots of the counters nodes have: few enough that a sum over them is nothing, and many enough that two nodes
+/// seldom wait for each other's commits.
+const NODE_SLOTS: i64 = 5;
+
+/// Where a writer of this node counts; the last of them are for what is written beside the writers.
+pub(super) fn slot(writer: i16, lease: Lease) -> i16 {
+    // The remainder of a division by so small a number fits.
+    let node = i16::try_from(lease.0.rem_euclid(NODE_SLOTS)).unwrap_or(0);
+    node * (WRITERS + 1) + writer
+}
 
 /// Attempts as columns, in the order of their deliveries: rows are locked in that order.
 #[derive(Default)]
@@ -90,17 +102,16 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Writes what can be written, and counts it in that slot; answers the attempts that are written now, or were before: an
+/// Writes what can be written, and counts it in a slot of that writer; answers the attempts that are written now, or were before: an
 /// answer to a commit may have been lost on its way, and then the same attempt comes again.
 pub(super) async fn write(
     client: &ClientWrapper,
     statement: &Statement,
     columns: &Columns<'_>,
-    slot: i16,
+    writer: i16,
 ) -> std::result::Result<Vec<Row>, Error> {
-    if columns.id.is_empty() {
-        return Ok(Vec::new());
-    }
+    let Some(&lease) = columns.lease.first() else { return Ok(Vec::new()) };
+    let slot = slot(writer, Lease(lease));
     client.query(statement, &columns.parameters(&slot)).await
 }
 
@@ -156,8 +167,8 @@ impl Changes for Deactivating {
 pub(super) async fn deactivate(
     transaction: &Transaction<'_>,
     attempt: &AttemptRecord,
-    slot: i16,
 ) -> Result<Deactivating> {
+    let slot = slot(WRITERS, attempt.lease);
     let statement = transaction.prepare_cached(sql!("record")).await?;
     let columns = Columns::of(std::iter::once(attempt));
     let parameters: Parameters<'_> = &columns.parameters(&slot);

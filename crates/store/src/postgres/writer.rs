@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{AttemptRecord, Publication, Published, Recorded, Result, StoreError};
 
-/// How many batches are on their way at once.
-pub(super) const WRITERS: i16 = 3;
+/// How many batches are on their way at once. More of them are smaller, and each costs the same way.
+pub(super) const WRITERS: i16 = 2;
 
 /// How many jobs may wait before callers wait in turn.
 const QUEUE_MAX: usize = 4096;
@@ -53,9 +53,9 @@ impl Writers {
     pub(super) fn start(pool: &Pool, outbox: &Arc<Outbox>) -> Self {
         let (queue, arrivals) = mpsc::channel(QUEUE_MAX);
         let arrivals = Arc::new(Mutex::new(arrivals));
-        for slot in 0..WRITERS {
+        for number in 0..WRITERS {
             let (pool, outbox) = (pool.clone(), outbox.clone());
-            let writer = Writer { slot, pool, outbox, arrivals: arrivals.clone() };
+            let writer = Writer { number, pool, outbox, arrivals: arrivals.clone() };
             tokio::spawn(writer.run());
         }
         Self { queue }
@@ -141,8 +141,8 @@ impl From<StoreError> for Undone {
 }
 
 struct Writer {
-    /// Of the counters: each writer has rows of its own there.
-    slot: i16,
+    /// Of this node: each writer counts attempts in rows of its own.
+    number: i16,
     pool: Pool,
     outbox: Arc<Outbox>,
     arrivals: Arc<Mutex<mpsc::Receiver<Job>>>,
@@ -196,7 +196,7 @@ impl Writer {
         let mut tries = 1;
         let committed = loop {
             let client = self.pool.get().await?;
-            match transact(&client, jobs, self.slot).await {
+            match transact(&client, jobs, self.number).await {
                 Ok(committed) => break committed,
                 Err(Undone::Clash(_)) if tries < TRIES => tries += 1,
                 Err(Undone::Clash(error) | Undone::Failed(error)) => return Err(error),
@@ -222,7 +222,7 @@ impl Writer {
 async fn transact(
     client: &Client,
     jobs: &[Job],
-    slot: i16,
+    writer: i16,
 ) -> std::result::Result<Committed, Undone> {
     let statements = publish::Statements::prepare(client).await?;
     let statement = client.prepare_cached(sql!("record")).await?;
@@ -233,7 +233,7 @@ async fn transact(
         client.batch_execute("BEGIN"),
         publish::keep(client, &statements, &published),
         publish::find_earlier(client, &statements, &published),
-        record::write(client, &statement, &attempted, slot),
+        record::write(client, &statement, &attempted, writer),
         client.batch_execute("COMMIT"),
     );
     begun?;
