@@ -52,10 +52,25 @@ pub fn install(cache: &Cache) -> anyhow::Result<Done> {
     if !works("node", &["--version"]) || !works("npm", &["--version"]) {
         packages.extend(["nodejs", "npm"]);
     }
+    if !has_postgres() {
+        packages.push("postgresql");
+    }
     install_packages(&packages)?;
+    if !has_postgres() {
+        bail!("the tests of the Postgres store need its server's binaries, initdb among them");
+    }
     interop::prepare(cache)?;
     cargo_deny(cache)?;
     Ok(Done::Passed)
+}
+
+/// Whether the tests can start a server of their own, or are told of one. They look in the same places.
+fn has_postgres() -> bool {
+    let is_named = env::var_os("POSTRIDER_TEST_POSTGRES").is_some_and(|url| !url.is_empty());
+    let versions = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
+    let has_debians =
+        || versions.into_iter().any(|version| version.path().join("bin/initdb").exists());
+    is_named || has_debians() || works("initdb", &["--version"])
 }
 
 /// The `cargo-deny` of this machine, or that of the cache, which takes some minutes to build, once.

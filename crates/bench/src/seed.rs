@@ -12,7 +12,7 @@ use postrider_kernel::{
     Timestamp, Trigger, event,
 };
 use postrider_store::{
-    AttemptRecord, IdKind, Lease, NewDelivery, Publication, Recorded, Store,
+    AttemptRecord, IdKind, Lease, NewDelivery, Publication, Recorded, Store, Version,
     group_commit::BATCH_MAX, sqlite::SqliteStore,
 };
 use serde_json::value::RawValue;
@@ -122,6 +122,7 @@ impl Past {
             deliveries: vec![NewDelivery { id: delivery, endpoint: self.endpoint, leased }],
             lease: self.lease,
             idempotency: None,
+            directory: Version(0),
         }
     }
 

@@ -11,7 +11,7 @@ use postrider_kernel::{
 };
 use postrider_store::{
     ClaimedDelivery, IdKind, IdempotencyKey, NewDelivery, Publication, PublishAnswer, Published,
-    Result, StoreError,
+    Result, StoreError, Version,
 };
 
 use crate::{
@@ -87,6 +87,10 @@ impl Publisher {
                 handoff.owed.clear();
                 Ok(Acceptance::KeyReused)
             }
+            Published::Stale => {
+                handoff.owed.clear();
+                Err(stale_directory())
+            }
         }
     }
 
@@ -112,7 +116,10 @@ impl Publisher {
             publications.push(self.prepare(tenant, event, &mut ids, &mut handoff)?);
         }
         let answers = publications.iter().map(answer_of).collect();
-        self.deliverer.store.publish_all(publications).await?;
+        if self.deliverer.store.publish_all(publications).await? == Published::Stale {
+            handoff.owed.clear();
+            return Err(stale_directory());
+        }
         handoff.complete();
         Ok(answers)
     }
@@ -186,6 +193,7 @@ impl Publisher {
             deliveries,
             lease: self.deliverer.lease,
             idempotency: None,
+            directory: Version(0),
         })
     }
 }
@@ -198,6 +206,12 @@ struct Reserved {
 
 fn too_few_ids() -> StoreError {
     StoreError::Inconsistent("fewer identifiers were reserved than events need".into())
+}
+
+fn stale_directory() -> StoreError {
+    StoreError::Unavailable(
+        "the directory was changed by another node and is being read anew".into(),
+    )
 }
 
 fn count(number: usize) -> Result<u32> {

@@ -31,6 +31,7 @@ macro_rules! conformance {
                 the_first_key_check_is_kept
                 a_store_is_healthy_and_its_own_changes_are_not_elsewhere
                 each_life_has_a_lease_of_its_own
+                a_life_that_knows_the_directory_may_sign
             }
             accounts {
                 a_tenants_name_is_taken_once
@@ -91,7 +92,8 @@ macro_rules! conformance {
                 many_attempts_are_recorded_in_their_order_all_or_none
                 nothing_is_recorded_for_a_deleted_endpoint
                 what_is_given_back_is_due_when_it_was
-                a_new_life_voids_the_old_ones_leases
+                a_life_that_ended_leaves_its_deliveries_to_the_next
+                a_new_life_takes_over_what_nobody_alive_has_leased
                 a_gone_receiver_deactivates_its_endpoint_once
                 the_earliest_due_time_of_each_endpoint_is_known
             }

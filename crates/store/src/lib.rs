@@ -1,8 +1,9 @@
 //! Where Postrider keeps what it promised.
 //!
 //! [`Store`] is the seam: its verbs are each one transaction, and a verb that answers `Ok` has been committed to disk.
-//! [`sqlite`] keeps everything in one file; [`memory`] is the model, simple enough to be believed, that tests hold the
-//! others against. `conformance` is the one suite that every store passes.
+//! [`sqlite`] keeps everything in one file, for one process; [`postgres`] is shared by many nodes; [`memory`] is the
+//! model, simple enough to be believed, that tests hold the others against. `conformance` is the one suite that every
+//! store passes.
 //!
 //! Nothing here decides: what follows an attempt, which secrets sign, when to retry, all that is the kernel's. Nothing
 //! here encrypts: what must not be read arrives [`Sealed`].
@@ -11,8 +12,10 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod group_commit;
+mod history;
 pub mod memory;
 mod model;
+pub mod postgres;
 pub mod sqlite;
 
 use std::{ops::Range, sync::Arc};
@@ -58,9 +61,50 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store can be read and its schema is current.
     async fn check_health(&self) -> Result<()>;
 
-    /// Begins a life of the server: every lease of an earlier life is void and its delivery pending again, due when it
-    /// was. Answers the lease under which this life claims and records.
+    // ---- lives: who works on this store ----
+    //
+    // What has a default is for a store that one process at a time holds alone; only where many nodes share a store do
+    // they need to hear of each other.
+
+    /// Begins a life of the server: what dead lives had leased is pending again, due when it was. Answers the lease under
+    /// which this life claims and records; it may not sign yet. A store that one process holds alone takes every earlier
+    /// life for dead; on a shared one those are that ended, or didn't renew their lease for [`LEASE`].
     async fn begin_life(&self) -> Result<Lease>;
+
+    /// Keeps a life's lease for another [`LEASE`] from now, and its right to sign for another [`SIGNING`] if it hasn't
+    /// lost that meanwhile, or knows the directory's current version: `applied` is the one that it signs by and, its gate
+    /// drained, by no older one.
+    async fn renew(&self, lease: Lease, applied: Version) -> Result<Renewal> {
+        let _ = lease;
+        Ok(Renewal::Held { version: applied, now: None, may_sign: true })
+    }
+
+    /// Whether every other life that may sign has applied that version, or a younger one.
+    async fn is_applied_elsewhere(&self, version: Version, except: Lease) -> Result<bool> {
+        let _ = (version, except);
+        Ok(true)
+    }
+
+    /// Ends a life that signs no more: what it had leased is pending again, due when it was, and nobody waits for it.
+    async fn end_life(&self, lease: Lease) -> Result<()> {
+        let _ = lease;
+        Ok(())
+    }
+
+    /// Makes what dead lives had leased pending again, due when it was; answers whether there was anything.
+    async fn take_over(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Waits until another node has news for this one, and answers them. A call that is dropped loses none.
+    async fn next_news(&self) -> News {
+        std::future::pending().await
+    }
+
+    /// The directory's current version. Whoever reads the directory anew asks for this *before* reading the rest.
+    async fn directory_version(&self) -> Result<Version> {
+        Ok(Version(0))
+    }
 
     // ---- tenants, users, tokens ----
 
@@ -175,7 +219,8 @@ pub trait Store: Send + Sync + 'static {
     async fn publish(&self, publication: Publication) -> Result<Published>;
 
     /// Keeps many events and all that they are owed to: all of them or none. None of them carries an idempotency key.
-    async fn publish_all(&self, publications: Vec<Publication>) -> Result<()>;
+    /// They are [`Published::Fresh`], or [`Published::Stale`].
+    async fn publish_all(&self, publications: Vec<Publication>) -> Result<Published>;
 
     /// Owes old events to an endpoint once more, due at `by.at`: all of them or none.
     async fn resend(&self, resend: Resend, by: By) -> Result<Resent>;

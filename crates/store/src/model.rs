@@ -431,6 +431,44 @@ pub struct Page<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lease(pub i64);
 
+/// For how long a renewal keeps a lease. Whoever holds it counts from before it asked, by a clock that nobody sets, and
+/// stops a margin earlier.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// For how long a renewal gives the right to sign; counted as [`LEASE`] is.
+pub const SIGNING: Duration = Duration::from_secs(1);
+
+/// How often what a directory, or a cache of credentials, is made of had been changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub i64);
+
+/// What became of a lease that was to be renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It holds.
+    Held {
+        /// The directory's current version.
+        version: Version,
+        /// The time that due times are measured by; `None` where that is this machine's own.
+        now: Option<Timestamp>,
+        /// Whether this life may sign, for [`SIGNING`].
+        may_sign: bool,
+    },
+    /// Others have, or may have, taken over what it held: it attempts nothing more, and a new life begins.
+    Lost,
+}
+
+/// What one node tells the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// What a directory is made of was changed.
+    Directory,
+    /// Of these endpoints deliveries are pending and due that whoever made them so may not attempt.
+    Due(Vec<(TenantId, EndpointId)>),
+    /// The store was out of reach and is back, or there was too much to tell: anything may have changed or be due.
+    LookAgain,
+}
+
 /// An event to keep, with all that it is owed to.
 #[derive(Clone, Debug)]
 pub struct Publication {
@@ -452,6 +490,8 @@ pub struct Publication {
     pub lease: Lease,
     /// Makes a repeat harmless.
     pub idempotency: Option<IdempotencyKey>,
+    /// The version of the directory that chose to whom it is owed.
+    pub directory: Version,
 }
 
 /// A delivery to keep.
@@ -485,6 +525,9 @@ pub enum Published {
     Repeat(PublishAnswer),
     /// An earlier request with this key had another body; nothing was added.
     KeyReused,
+    /// The directory that chose to whom it is owed is older than the store's; nothing was added. Read it anew, and choose
+    /// again.
+    Stale,
 }
 
 /// What the publisher of an event is told.

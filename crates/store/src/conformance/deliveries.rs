@@ -180,12 +180,13 @@ pub async fn what_is_given_back_is_due_when_it_was(world: World) {
     assert_eq!(again.deliveries, claim.deliveries);
 }
 
-pub async fn a_new_life_voids_the_old_ones_leases(world: World) {
+pub async fn a_life_that_ended_leaves_its_deliveries_to_the_next(world: World) {
     let tenant = world.tenant("default").await;
     let endpoint = world.endpoint(tenant).await;
     let old = world.store.begin_life().await.unwrap();
     world.publish(tenant, &[endpoint], 1).await;
     let leased = world.claim_one(endpoint, 1, old).await;
+    world.store.end_life(old).await.unwrap();
     let new = world.store.begin_life().await.unwrap();
     assert_ne!(old, new);
     let late = world.attempt(leased, 2, Next::Delivered).await;
@@ -194,6 +195,15 @@ pub async fn a_new_life_voids_the_old_ones_leases(world: World) {
     assert_eq!(again.delivery, leased.delivery);
     let attempt = world.attempt(again, 3, Next::Delivered).await;
     assert_eq!(world.store.record(attempt).await.unwrap(), Recorded::Done);
+}
+
+pub async fn a_new_life_takes_over_what_nobody_alive_has_leased(world: World) {
+    let tenant = world.tenant("default").await;
+    let endpoint = world.endpoint(tenant).await;
+    let (_, deliveries) = world.publish(tenant, &[endpoint], 1).await;
+    world.claim_one(endpoint, 1, Lease(77)).await;
+    let new = world.store.begin_life().await.unwrap();
+    assert_eq!(world.claim_one(endpoint, 1, new).await.delivery, deliveries[0]);
 }
 
 pub async fn a_gone_receiver_deactivates_its_endpoint_once(world: World) {
@@ -218,6 +228,10 @@ pub async fn a_gone_receiver_deactivates_its_endpoint_once(world: World) {
     assert_eq!(deactivations.len(), 1);
     assert_eq!((deactivations[0].actor.as_str(), deactivations[0].at), ("service", at(2)));
     assert_eq!(deactivations[0].subject, "endpoint:1");
+    // The second one, which found it inactive, is written all the same.
+    let page = attempts_by(AttemptField::SentAt, true);
+    assert_eq!(world.store.attempts(tenant, endpoint, page).await.unwrap().items.len(), 2);
+    assert_eq!(world.store.earliest_due_of(endpoint).await.unwrap(), Some(at(50)));
 }
 
 pub async fn the_earliest_due_time_of_each_endpoint_is_known(world: World) {

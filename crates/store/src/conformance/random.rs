@@ -81,7 +81,7 @@ pub(crate) enum Command {
         tenant: i64,
         fan_outs: Vec<Vec<i64>>,
         leased: bool,
-        /// The last one takes the identifier of an event that may be there already.
+        /// The last one takes the identifier of this event, if that is there already.
         last_is: Option<i64>,
     },
     Resend {
@@ -183,6 +183,8 @@ pub(crate) struct Run {
     seconds: i64,
     /// Deliveries that were leased at some time.
     leased: Vec<Leased>,
+    /// The life that was begun last.
+    life: Option<Lease>,
 }
 
 impl Run {
@@ -190,7 +192,7 @@ impl Run {
         for name in ["ours", "theirs"] {
             world.tenant(name).await;
         }
-        Self { world, seconds: 100, leased: Vec::new() }
+        Self { world, seconds: 100, leased: Vec::new(), life: None }
     }
 
     /// Does what the command says; answers what the store did.
@@ -333,7 +335,12 @@ impl Run {
                     all.push(self.publication(TenantId::new(*tenant), endpoints, *leased).await);
                 }
                 if let (Some(last), Some(id)) = (all.last_mut(), last_is) {
-                    last.event = EventId::new(*id);
+                    // Its own tenant's alone: identifiers are unique in the instance because they are reserved, and not
+                    // every store looks whether somebody else has one that was not.
+                    let (tenant, id) = (TenantId::new(*tenant), EventId::new(*id));
+                    if store.known_events(tenant, vec![id]).await.is_ok_and(|known| known == [id]) {
+                        last.event = id;
+                    }
                 }
                 said(self.world.store.publish_all(all).await)
             }
@@ -381,7 +388,14 @@ impl Run {
                 let Some(leased) = self.pick(which) else { return String::new() };
                 said(store.give_back(vec![leased.delivery], Lease(lease)).await)
             }
-            Command::BeginLife => said(store.begin_life().await),
+            Command::BeginLife => {
+                if let Some(old) = self.life {
+                    store.end_life(old).await.unwrap();
+                }
+                let begun = store.begin_life().await;
+                self.life = begun.as_ref().ok().copied();
+                said(begun)
+            }
             &Command::Purge { attempts, keys, deleted, grace } => {
                 let purge = Purge {
                     attempts_before: at(self.seconds - attempts),

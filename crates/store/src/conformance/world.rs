@@ -143,6 +143,7 @@ impl World {
             deliveries,
             lease: Lease(0),
             idempotency: None,
+            directory: self.store.directory_version().await.unwrap(),
         }
     }
 

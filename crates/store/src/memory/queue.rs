@@ -41,13 +41,13 @@ impl State {
         Ok(Published::Fresh)
     }
 
-    pub(super) fn publish_all(&mut self, publications: Vec<Publication>) -> Result<()> {
+    pub(super) fn publish_all(&mut self, publications: Vec<Publication>) -> Result<Published> {
         if publications.iter().any(|publication| publication.idempotency.is_some()) {
             return refused("one of many events has an idempotency key");
         }
         self.check_is_new(&publications)?;
         publications.into_iter().for_each(|publication| self.keep(publication));
-        Ok(())
+        Ok(Published::Fresh)
     }
 
     /// Whether no event and no delivery of these is there already, or among them twice.

@@ -374,7 +374,7 @@ impl Store for MemoryStore {
         self.state().publish(publication)
     }
 
-    async fn publish_all(&self, publications: Vec<Publication>) -> Result<()> {
+    async fn publish_all(&self, publications: Vec<Publication>) -> Result<Published> {
         self.state().publish_all(publications)
     }
 

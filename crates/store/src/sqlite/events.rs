@@ -29,11 +29,15 @@ pub(super) fn publish(connection: &Connection, publication: &Publication) -> Res
 }
 
 /// One job, and so one transaction or none: what fails half-way is rolled back.
-pub(super) fn publish_all(connection: &Connection, publications: &[Publication]) -> Result<()> {
+pub(super) fn publish_all(
+    connection: &Connection,
+    publications: &[Publication],
+) -> Result<Published> {
     if publications.iter().any(|publication| publication.idempotency.is_some()) {
         return Err(StoreError::Inconsistent("one of many events has an idempotency key".into()));
     }
-    publications.iter().try_for_each(|publication| insert(connection, publication))
+    publications.iter().try_for_each(|publication| insert(connection, publication))?;
+    Ok(Published::Fresh)
 }
 
 pub(super) fn resend(connection: &Connection, resend: &Resend, by: &By) -> Result<Resent> {

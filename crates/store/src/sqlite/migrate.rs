@@ -1,16 +1,10 @@
-//! The schema's history. Each step is a file that never changes once it was released; the database keeps which steps it
-//! has had, with their checksums, so that a file which did change is noticed before anything is written.
+//! How an SQLite file comes to the newest schema.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use rusqlite::{Connection, params};
 
-use crate::{Result, StoreError};
-
-/// A step of the schema's history; its number is its place.
-pub(super) struct Migration {
-    pub(super) name: &'static str,
-    pub(super) sql: &'static str,
-}
+use super::query::all;
+pub(super) use crate::history::Migration;
+use crate::{Result, StoreError, history};
 
 /// Every step, oldest first.
 pub(super) const MIGRATIONS: &[Migration] = &[Migration {
@@ -35,18 +29,8 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[Migration]) -> 
 /// Refuses a database whose history isn't the beginning of ours; answers how many steps it has had.
 pub(super) fn check_history(connection: &Connection, migrations: &[Migration]) -> Result<usize> {
     let select = "SELECT name, checksum FROM schema_migration ORDER BY number";
-    let mut statement = connection.prepare_cached(select)?;
-    let mut rows = statement.query([])?;
-    let mut taken = 0;
-    while let Some(row) = rows.next()? {
-        let name: String = row.get(0)?;
-        let Some(migration) = migrations.get(taken) else { return Err(too_new(&name)) };
-        if migration.name != name || migration.checksum() != row.get::<_, Vec<u8>>(1)? {
-            return Err(changed(&name));
-        }
-        taken += 1;
-    }
-    Ok(taken)
+    let taken = all(connection, select, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    history::check(migrations, &taken)
 }
 
 /// Takes the first step that the database hasn't had; `false` when it has had all.
@@ -63,24 +47,4 @@ fn take_next_step(connection: &mut Connection, migrations: &[Migration]) -> Resu
     transaction.execute(insert, params![number, next.name, next.checksum()])?;
     transaction.commit()?;
     Ok(true)
-}
-
-impl Migration {
-    fn checksum(&self) -> Vec<u8> {
-        digest(&SHA256, self.sql.as_bytes()).as_ref().to_vec()
-    }
-}
-
-fn too_new(name: &str) -> StoreError {
-    StoreError::Inconsistent(format!(
-        "the database was written by a newer Postrider: it has migration {name}, which this one does not know. \
-         Start the newer version, or restore the backup that was made before the upgrade"
-    ))
-}
-
-fn changed(name: &str) -> StoreError {
-    StoreError::Inconsistent(format!(
-        "migration {name} in the database is not the one that this Postrider has. Start the version that wrote the \
-         database; if it is this one, its build was altered, so install a released build"
-    ))
 }

@@ -269,7 +269,7 @@ impl Store for SqliteStore {
         self.write(move |c, _| events::publish(c, &publication)).await
     }
 
-    async fn publish_all(&self, publications: Vec<Publication>) -> Result<()> {
+    async fn publish_all(&self, publications: Vec<Publication>) -> Result<Published> {
         self.write(move |c, _| events::publish_all(c, &publications)).await
     }
 

@@ -1,0 +1,88 @@
+//! Deliveries on their way: claimed and given back; settled by [`super::record`]. The state machine is drawn in the
+//! kernel's `delivery.rs`.
+
+use deadpool_postgres::{Client, GenericClient};
+use postrider_kernel::{DeliveryId, EndpointId, EventId, TenantId, Timestamp, delivery::Status};
+use tokio_postgres::Row;
+
+use super::{
+    events::{read_payload, read_trigger},
+    query::{Parameters, all, execute, first, get, narrow, number, sql, time, wide},
+};
+use crate::{Claim, ClaimLimit, ClaimedDelivery, Lease, Result};
+
+/// The number that stands for a status in `delivery.status`. The statements in `sql/` write 0 and 1 out, since the
+/// partial indexes of pending and leased deliveries serve only those that do.
+pub(super) const fn status_code(status: Status) -> i16 {
+    match status {
+        Status::Pending => 0,
+        Status::Leased => 1,
+        Status::Delivered => 2,
+        Status::Failed => 3,
+        Status::Cancelled => 4,
+    }
+}
+
+/// What another node is claiming in this moment, this one passes by; it shows as due until that is committed.
+pub(super) async fn claim_due(
+    client: &Client,
+    endpoint: EndpointId,
+    now: Timestamp,
+    limit: ClaimLimit,
+    lease: Lease,
+) -> Result<Claim> {
+    let (count, bytes) = (i64::from(limit.count), wide(limit.bytes));
+    let parameters: Parameters<'_> = &[&endpoint.get(), &now.as_micros(), &count, &bytes, &lease.0];
+    let claim = client.prepare_cached(sql!("claim_due")).await?;
+    let look = client.prepare_cached(sql!("earliest_due_of")).await?;
+    // One way to the server for both: they are run in this order.
+    let (claimed, next_due) = tokio::join!(
+        biased;
+        client.query(&claim, parameters),
+        client.query_opt(&look, &parameters[..1]),
+    );
+    let claimed = claimed?;
+    let deliveries = claimed.iter().map(|row| read_claimed(row, endpoint));
+    let next_due = next_due?.map(|row| time(&row, "due_at")).transpose()?;
+    Ok(Claim { deliveries: deliveries.collect::<Result<_>>()?, next_due })
+}
+
+fn read_claimed(row: &Row, endpoint: EndpointId) -> Result<ClaimedDelivery> {
+    Ok(ClaimedDelivery {
+        id: DeliveryId::new(get(row, "id")?),
+        tenant: TenantId::new(get(row, "tenant_id")?),
+        endpoint,
+        event: EventId::new(get(row, "event_id")?),
+        payload: read_payload(row)?,
+        trigger: read_trigger(row)?,
+        attempts_made: narrow::<i32, _>(row, "attempts_made")?,
+    })
+}
+
+pub(super) async fn earliest_due(
+    client: &impl GenericClient,
+) -> Result<Vec<(TenantId, EndpointId, Timestamp)>> {
+    all(client, sql!("earliest_due"), &[], |row| {
+        let (tenant, endpoint) = (get(row, "tenant_id")?, get(row, "endpoint_id")?);
+        Ok((TenantId::new(tenant), EndpointId::new(endpoint), time(row, "due_at")?))
+    })
+    .await
+}
+
+pub(super) async fn earliest_due_of(
+    client: &impl GenericClient,
+    endpoint: EndpointId,
+) -> Result<Option<Timestamp>> {
+    let due_at = first(client, sql!("earliest_due_of"), &[&endpoint.get()], number).await?;
+    Ok(due_at.map(Timestamp::from_micros))
+}
+
+pub(super) async fn give_back(
+    client: &impl GenericClient,
+    deliveries: &[DeliveryId],
+    lease: Lease,
+) -> Result<()> {
+    let ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.get()).collect();
+    execute(client, sql!("give_back"), &[&lease.0, &ids]).await?;
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Signing secrets. Which of them sign is the kernel's decision; here the standing that it decided is kept, and the
+//! ciphertext of those that sign no more is wiped in the same transaction.
+
+use std::time::Duration;
+
+use deadpool_postgres::{GenericClient, Transaction};
+use postrider_kernel::{
+    EndpointId, SecretId, TenantId, Timestamp,
+    secret::{Standing, expire},
+};
+use tokio_postgres::Row;
+
+use super::{
+    audit, endpoints,
+    query::{Parameters, all, corrupt, execute, get, optional_time, sql},
+};
+use crate::{Action, By, Endpoint, EndpointChange, NewSecret, Result, Sealed, StoredSecret};
+
+pub(super) async fn reveal(
+    transaction: &Transaction<'_>,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    by: &By,
+) -> Result<Option<StoredSecret>> {
+    if endpoints::find(transaction, tenant, endpoint).await?.is_none() {
+        return Ok(None);
+    }
+    let secrets = live(transaction, tenant, endpoint).await?;
+    let subject = endpoints::subject(endpoint);
+    audit::write(transaction, tenant, by, Action::SecretRevealed, subject).await?;
+    Ok(secrets.into_iter().find(|secret| secret.standing == Standing::Current))
+}
+
+pub(super) async fn expire_current(
+    transaction: &Transaction<'_>,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    secret: &NewSecret,
+    grace: Option<Duration>,
+    by: &By,
+) -> Result<Option<Endpoint>> {
+    let Some(before) = endpoints::find(transaction, tenant, endpoint).await? else {
+        return Ok(None);
+    };
+    let live = live(transaction, tenant, endpoint).await?;
+    let standings: Vec<_> = live.iter().map(|secret| (secret.id, secret.standing)).collect();
+    for (id, standing) in expire(&standings, grace, by.at) {
+        change_standing(transaction, tenant, id, standing).await?;
+    }
+    insert(transaction, tenant, endpoint, secret, by.at).await?;
+    let after = before.changed(&EndpointChange::default(), by.at);
+    endpoints::save(transaction, &after).await?;
+    let subject = endpoints::subject(endpoint);
+    audit::write(transaction, tenant, by, Action::SecretExpired, subject).await?;
+    Ok(Some(after))
+}
+
+/// Adds an endpoint's current secret; the constraint says that it has no other one.
+pub(super) async fn insert(
+    transaction: &Transaction<'_>,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    secret: &NewSecret,
+    at: Timestamp,
+) -> Result<()> {
+    let row: Parameters<'_> =
+        &[&tenant.get(), &secret.id.get(), &endpoint.get(), &secret.sealed.0, &at.as_micros()];
+    execute(transaction, sql!("insert_secret"), row).await?;
+    Ok(())
+}
+
+/// The secrets of all of a tenant's endpoints that are not expired, each endpoint's newest first.
+pub(super) async fn live_of_tenant(
+    client: &impl GenericClient,
+    tenant: TenantId,
+) -> Result<Vec<(EndpointId, StoredSecret)>> {
+    all(client, sql!("select_live_secrets_of_tenant"), &[&tenant.get()], |row| {
+        Ok((EndpointId::new(get(row, "endpoint_id")?), read_secret(row)?))
+    })
+    .await
+}
+
+/// An endpoint's secrets that are not expired, newest first.
+async fn live(
+    transaction: &Transaction<'_>,
+    tenant: TenantId,
+    endpoint: EndpointId,
+) -> Result<Vec<StoredSecret>> {
+    let parameters: Parameters<'_> = &[&tenant.get(), &endpoint.get()];
+    all(transaction, sql!("select_live_secrets"), parameters, read_secret).await
+}
+
+async fn change_standing(
+    transaction: &Transaction<'_>,
+    tenant: TenantId,
+    id: SecretId,
+    standing: Standing,
+) -> Result<()> {
+    match standing {
+        // The kernel's decision makes no older secret current again.
+        Standing::Current => {}
+        Standing::Grace { until } => {
+            let parameters: Parameters<'_> = &[&tenant.get(), &id.get(), &until.as_micros()];
+            execute(transaction, sql!("let_secret_finish"), parameters).await?;
+        }
+        Standing::Expired => {
+            execute(transaction, sql!("wipe_secret"), &[&tenant.get(), &id.get()]).await?;
+        }
+    }
+    Ok(())
+}
+
+fn read_secret(row: &Row) -> Result<StoredSecret> {
+    Ok(StoredSecret {
+        id: SecretId::new(get(row, "id")?),
+        sealed: Sealed(get(row, "sealed")?),
+        standing: read_standing(row)?,
+    })
+}
+
+fn read_standing(row: &Row) -> Result<Standing> {
+    match (get::<i16>(row, "standing")?, optional_time(row, "grace_until")?) {
+        (0, None) => Ok(Standing::Current),
+        (1, Some(until)) => Ok(Standing::Grace { until }),
+        (other, _) => Err(corrupt("standing", other)),
+    }
+}

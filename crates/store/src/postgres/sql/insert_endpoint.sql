@@ -1,0 +1,5 @@
+-- $1 tenant, $2 id, $3 time, $4 active, $5 verification, $6 target, $7 description
+INSERT INTO endpoint
+    (tenant_id, id, created_at, updated_at, is_active, ssl_cert_verification, target, description)
+VALUES
+    ($1, $2, $3, $3, $4, $5, $6, $7)

@@ -1,0 +1,4 @@
+SELECT name, description, created_at, retired_at
+FROM event_type
+WHERE tenant_id = $1
+ORDER BY position

@@ -1,0 +1,1 @@
+SELECT set_config('synchronous_commit', 'off', TRUE), pg_notify('postrider', $1)
