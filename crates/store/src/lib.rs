@@ -243,7 +243,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes an attempt and its delivery's next state, and deactivates the endpoint where the settlement says so.
     /// Changes nothing when the lease was lost.
-    async fn record(&self, attempt: AttemptRecord) -> Result<Recorded>;
+    async fn record(&self, attempt: AttemptRecord) -> Result<Recorded> {
+        let recorded = self.record_all([attempt].into()).await?;
+        let unanswered = || StoreError::Inconsistent("an attempt got no answer".into());
+        recorded.first().copied().ok_or_else(unanswered)
+    }
 
     /// Does what [`Store::record`] does for many attempts, in their order: all of them or, on an error, none.
     async fn record_all(&self, attempts: Arc<[AttemptRecord]>) -> Result<Vec<Recorded>>;

@@ -1,12 +1,12 @@
 //! Claiming, recording, giving back: the life of a lease.
 
-use postrider_kernel::{DeliveryId, EndpointId, Next};
+use postrider_kernel::{AttemptId, DeliveryId, EndpointId, Next};
 
 use super::{
     World,
     world::{at, attempts_by, by},
 };
-use crate::{AttemptField, Claim, ClaimLimit, EndpointChange, Lease, Recorded};
+use crate::{AttemptField, Claim, ClaimLimit, EndpointChange, IdKind, Lease, Recorded};
 
 fn ids(claim: &Claim) -> Vec<DeliveryId> {
     claim.deliveries.iter().map(|delivery| delivery.id).collect()
@@ -143,6 +143,7 @@ pub async fn many_attempts_are_recorded_in_their_order_all_or_none(world: World)
     assert_eq!(count().await, 0);
 
     let mut lost = attempts[1].clone();
+    lost.id = AttemptId::new(world.id(IdKind::Attempt).await);
     lost.lease = Lease(2);
     attempts.insert(1, lost);
     let recorded = world.store.record_all(attempts.into()).await.unwrap();

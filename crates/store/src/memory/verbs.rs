@@ -406,10 +406,6 @@ impl Store for MemoryStore {
         Ok(self.state().earliest_due_if_live(endpoint))
     }
 
-    async fn record(&self, attempt: AttemptRecord) -> Result<Recorded> {
-        self.state().record(attempt)
-    }
-
     async fn record_all(&self, attempts: Arc<[AttemptRecord]>) -> Result<Vec<Recorded>> {
         let mut state = self.state();
         let before = state.clone();

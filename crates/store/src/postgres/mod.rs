@@ -363,11 +363,11 @@ impl Store for PostgresStore {
         read!(self, deliveries::earliest_due_of, endpoint)
     }
 
-    async fn record(&self, attempt: AttemptRecord) -> Result<Recorded> {
-        if !attempt.deactivates_endpoint {
-            return self.writers.record(attempt).await;
+    async fn record_all(&self, attempts: Arc<[AttemptRecord]>) -> Result<Vec<Recorded>> {
+        if !attempts.iter().any(|attempt| attempt.deactivates_endpoint) {
+            return self.writers.record(attempts).await;
         }
-        let deactivating: Result<_> = change!(self, record::deactivate, &attempt);
+        let deactivating: Result<_> = change!(self, record::write_and_deactivate, &attempts);
         Ok(deactivating?.recorded)
     }
 

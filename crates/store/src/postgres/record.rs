@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use deadpool_postgres::{ClientWrapper, Transaction};
+use deadpool_postgres::{GenericClient, Transaction};
 use postrider_kernel::{AttemptId, Next, Timestamp, delivery::Status};
 use tokio_postgres::{Error, Row, Statement};
 
@@ -10,7 +10,7 @@ use super::{
     deliveries::status_code,
     endpoints,
     events::trigger_code,
-    query::{Parameters, get, sql},
+    query::{get, sql},
     version::Changes,
     writer::WRITERS,
 };
@@ -105,7 +105,7 @@ impl<'a> Columns<'a> {
 /// Writes what can be written, and counts it in a slot of that writer; answers the attempts that are written now, or were before: an
 /// answer to a commit may have been lost on its way, and then the same attempt comes again.
 pub(super) async fn write(
-    client: &ClientWrapper,
+    client: &impl GenericClient,
     statement: &Statement,
     columns: &Columns<'_>,
     writer: i16,
@@ -150,10 +150,19 @@ pub(super) fn read(written: &[Row]) -> Result<HashSet<AttemptId>> {
     written.iter().map(|row| Ok(AttemptId::new(get(row, "id")?))).collect()
 }
 
-/// What became of an attempt that deactivates its endpoint; the directory changes only where that was active.
+/// What became of each of these attempts.
+pub(super) fn of(written: &HashSet<AttemptId>, attempts: &[AttemptRecord]) -> Vec<Recorded> {
+    let verdict = |attempt: &AttemptRecord| match written.contains(&attempt.id) {
+        true => Recorded::Done,
+        false => Recorded::LeaseLost,
+    };
+    attempts.iter().map(verdict).collect()
+}
+
+/// What became of attempts of which one deactivates its endpoint; the directory changes only where that was active.
 #[derive(Debug)]
 pub(super) struct Deactivating {
-    pub(super) recorded: Recorded,
+    pub(super) recorded: Vec<Recorded>,
     deactivated: bool,
 }
 
@@ -163,21 +172,22 @@ impl Changes for Deactivating {
     }
 }
 
-/// Writes an attempt that deactivates its endpoint.
-pub(super) async fn deactivate(
+/// Writes attempts, and deactivates the endpoints where they say so.
+pub(super) async fn write_and_deactivate(
     transaction: &Transaction<'_>,
-    attempt: &AttemptRecord,
+    attempts: &[AttemptRecord],
 ) -> Result<Deactivating> {
-    let slot = slot(WRITERS, attempt.lease);
     let statement = transaction.prepare_cached(sql!("record")).await?;
-    let columns = Columns::of(std::iter::once(attempt));
-    let parameters: Parameters<'_> = &columns.parameters(&slot);
-    let written = transaction.query(&statement, parameters).await?;
-    if written.is_empty() {
-        return Ok(Deactivating { recorded: Recorded::LeaseLost, deactivated: false });
+    let columns = Columns::of(attempts.iter());
+    let rows = write(transaction, &statement, &columns, WRITERS).await?;
+    let recorded = of(&read(&rows)?, attempts);
+    let mut deactivated = false;
+    for (attempt, &recorded) in attempts.iter().zip(&recorded) {
+        if recorded == Recorded::Done && attempt.deactivates_endpoint {
+            let by = By { actor: Actor::Service, address: None, at: attempt.settled_at };
+            deactivated |=
+                endpoints::deactivate(transaction, attempt.tenant, attempt.endpoint, &by).await?;
+        }
     }
-    let by = By { actor: Actor::Service, address: None, at: attempt.settled_at };
-    let deactivated =
-        endpoints::deactivate(transaction, attempt.tenant, attempt.endpoint, &by).await?;
-    Ok(Deactivating { recorded: Recorded::Done, deactivated })
+    Ok(Deactivating { recorded, deactivated })
 }

@@ -46,7 +46,7 @@ pub(super) struct Writers {
 /// What a caller waits for.
 enum Job {
     Publish(Vec<Publication>, oneshot::Sender<Result<Published>>),
-    Record(Box<AttemptRecord>, oneshot::Sender<Result<Recorded>>),
+    Record(Arc<[AttemptRecord]>, oneshot::Sender<Result<Vec<Recorded>>>),
 }
 
 impl Writers {
@@ -66,9 +66,9 @@ impl Writers {
         self.run(|reply| Job::Publish(publications, reply)).await
     }
 
-    /// Writes an attempt.
-    pub(super) async fn record(&self, attempt: AttemptRecord) -> Result<Recorded> {
-        self.run(|reply| Job::Record(Box::new(attempt), reply)).await
+    /// Writes attempts, all or none.
+    pub(super) async fn record(&self, attempts: Arc<[AttemptRecord]>) -> Result<Vec<Recorded>> {
+        self.run(|reply| Job::Record(attempts, reply)).await
     }
 
     /// A caller that stops waiting does not stop the job.
@@ -86,9 +86,10 @@ impl Job {
             Self::Publish(publications, _) => publications.iter().fold((0, 0), |sum, each| {
                 (sum.0 + 1 + each.deliveries.len(), sum.1 + each.payload.len())
             }),
-            Self::Record(attempt, _) => {
-                (1, attempt.response.as_ref().map_or(0, |(_, body)| body.len()))
-            }
+            Self::Record(attempts, _) => attempts.iter().fold((0, 0), |sum, each| {
+                let body = each.response.as_ref().map_or(0, |(_, body)| body.len());
+                (sum.0 + 1, sum.1 + body)
+            }),
         }
     }
 
@@ -99,8 +100,8 @@ impl Job {
                 let of = |committed: &Committed| committed.published.of(&publications);
                 let _ = reply.send(verdict.as_ref().map(of).map_err(Clone::clone));
             }
-            Self::Record(attempt, reply) => {
-                let of = |committed: &Committed| committed.recorded(attempt.id);
+            Self::Record(attempts, reply) => {
+                let of = |committed: &Committed| record::of(&committed.written, &attempts);
                 let _ = reply.send(verdict.as_ref().map(of).map_err(Clone::clone));
             }
         }
@@ -111,12 +112,6 @@ impl Job {
 struct Committed {
     published: Verdicts,
     written: HashSet<AttemptId>,
-}
-
-impl Committed {
-    fn recorded(&self, attempt: AttemptId) -> Recorded {
-        if self.written.contains(&attempt) { Recorded::Done } else { Recorded::LeaseLost }
-    }
 }
 
 /// Why a transaction didn't come about.
@@ -250,9 +245,9 @@ fn publications(jobs: &[Job]) -> impl Iterator<Item = &[Publication]> {
 }
 
 fn attempts(jobs: &[Job]) -> impl Iterator<Item = &AttemptRecord> {
-    jobs.iter().filter_map(|job| match job {
-        Job::Record(attempt, _) => Some(&**attempt),
-        Job::Publish(..) => None,
+    jobs.iter().flat_map(|job| match job {
+        Job::Record(attempts, _) => &attempts[..],
+        Job::Publish(..) => &[],
     })
 }
 

@@ -295,10 +295,6 @@ impl Store for SqliteStore {
         self.read(move |c| deliveries::earliest_due_of(c, endpoint)).await
     }
 
-    async fn record(&self, attempt: AttemptRecord) -> Result<Recorded> {
-        self.write(move |c, totals| deliveries::record(c, totals, &attempt)).await
-    }
-
     async fn record_all(&self, attempts: Arc<[AttemptRecord]>) -> Result<Vec<Recorded>> {
         let record_each = move |c: &Connection, totals: &mut Totals| {
             attempts.iter().map(|attempt| deliveries::record(c, totals, attempt)).collect()
