@@ -67,7 +67,7 @@ impl Deliverer {
     /// Sees to it that up to `jobs` deliveries which were put into a lane are worked on.
     pub fn attend(self: &Arc<Self>, lane: &Arc<Lane>, jobs: usize) {
         for _ in 0..jobs {
-            if self.stopping.is_cancelled() || !lane.hire(|demand| self.permits.has_room(demand)) {
+            if self.stopping.is_cancelled() || !lane.hire(|| self.permits.has_room()) {
                 return;
             }
             let worker = Worker {

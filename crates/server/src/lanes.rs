@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use crate::{
     budget::{Budget, Held, Share},
     gate::Gate,
+    pace::{Busy, Pace},
 };
 
 /// How much may wait in memory.
@@ -36,6 +37,7 @@ pub struct Lanes {
     lanes: RwLock<HashMap<EndpointId, Arc<Lane>>>,
     bounds: Bounds,
     budget: Arc<Budget>,
+    busy: Arc<Busy>,
 }
 
 /// One endpoint's lane.
@@ -54,6 +56,7 @@ pub struct Lane {
     caught_up: Notify,
     bounds: Bounds,
     share: Share,
+    busy: Arc<Busy>,
 }
 
 #[derive(Debug)]
@@ -72,15 +75,8 @@ struct State {
     /// Whether one of the workers has the lane's first place.
     has_first: bool,
     pace: Pace,
-}
-
-/// What a further request in flight is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
-    /// The receiver is prompt: more in flight soon only waits for this machine.
-    Prompt,
-    /// The receiver takes its time, or nothing is known of it: more in flight is more that it does at once.
-    Patience,
+    /// Whether this lane is counted among the busy ones.
+    is_busy: bool,
 }
 
 /// A delivery in a lane, leased to this process.
@@ -147,7 +143,12 @@ pub enum Refill {
 impl Lanes {
     /// No lanes yet.
     pub fn new(bounds: Bounds) -> Self {
-        Self { lanes: RwLock::default(), bounds, budget: Budget::new(bounds.bytes) }
+        Self {
+            lanes: RwLock::default(),
+            bounds,
+            budget: Budget::new(bounds.bytes),
+            busy: Busy::new(),
+        }
     }
 
     /// An endpoint's lane.
@@ -157,8 +158,9 @@ impl Lanes {
             return lane.clone();
         }
         let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-        let make = || Arc::new(Lane::new(tenant, endpoint, self.bounds, self.budget.share()));
-        lanes.entry(endpoint).or_insert_with(make).clone()
+        let make =
+            || Lane::new(tenant, endpoint, self.bounds, self.budget.share(), self.busy.clone());
+        lanes.entry(endpoint).or_insert_with(|| Arc::new(make())).clone()
     }
 
     /// Forgets the lane of an endpoint that was deleted. What is in it ends with its workers.
@@ -168,7 +170,13 @@ impl Lanes {
 }
 
 impl Lane {
-    fn new(tenant: TenantId, endpoint: EndpointId, bounds: Bounds, share: Share) -> Self {
+    fn new(
+        tenant: TenantId,
+        endpoint: EndpointId,
+        bounds: Bounds,
+        share: Share,
+        busy: Arc<Busy>,
+    ) -> Self {
         let state = State {
             queue: VecDeque::new(),
             reserved: 0,
@@ -179,6 +187,7 @@ impl Lane {
             is_claiming: false,
             has_first: false,
             pace: Pace::default(),
+            is_busy: false,
         };
         Self {
             tenant,
@@ -189,6 +198,7 @@ impl Lane {
             caught_up: Notify::new(),
             bounds,
             share,
+            busy,
         }
     }
 
@@ -203,11 +213,12 @@ impl Lane {
         let is_shared = state.has_backlog || state.is_claiming;
         let capacity =
             if is_shared { self.bounds.lane_capacity / 2 } else { self.bounds.lane_capacity };
-        if state.queue.len() + state.reserved >= capacity {
+        if state.held() >= capacity {
             return None;
         }
         let held = self.share.hold(payload_bytes)?;
         state.reserved += 1;
+        self.count(&mut state);
         drop(state);
         Some(Slot { lane: self.clone(), held: Some(held) })
     }
@@ -219,7 +230,7 @@ impl Lane {
         loop {
             let mut caught_up = std::pin::pin!(self.caught_up.notified());
             caught_up.as_mut().enable();
-            if !self.state().is_behind() {
+            if !self.is_behind(&self.state()) {
                 return;
             }
             caught_up.await;
@@ -230,8 +241,8 @@ impl Lane {
     /// prompt again nobody waits for it.
     pub fn give_up_waiting(&self) {
         let mut state = self.state();
-        if state.is_behind() {
-            state.pace = Pace::default();
+        if self.is_behind(&state) {
+            state.pace = state.pace.doubted();
             self.caught_up.notify_waiters();
         }
     }
@@ -239,7 +250,7 @@ impl Lane {
     /// Begins a claim, if there is room for what it may bring.
     pub fn begin_claim(&self) -> Begun {
         let mut state = self.state();
-        let room = self.bounds.lane_capacity.saturating_sub(state.queue.len() + state.reserved);
+        let room = self.bounds.lane_capacity.saturating_sub(state.held());
         let bytes = self.share.room();
         if state.is_claiming || room == 0 || bytes == 0 {
             // Whoever runs this lane half empty asks again; but nobody runs a lane that holds nothing.
@@ -265,11 +276,12 @@ impl Lane {
             state.queue.push_back(Job { delivery, _held: held });
             self.work.notify_last();
         }
+        self.count(&mut state);
         self.refill(&state)
     }
 
     fn refill(&self, state: &State) -> Refill {
-        let is_half_empty = state.queue.len() + state.reserved <= self.bounds.lane_capacity / 2;
+        let is_half_empty = state.held() <= self.bounds.lane_capacity / 2;
         if state.has_backlog && !state.is_claiming && is_half_empty && self.share.room() > 0 {
             Refill::Claim
         } else {
@@ -293,32 +305,34 @@ impl Lane {
         self.state().has_backlog = true;
     }
 
-    /// Takes on a worker, if there is more to do than workers wait and the window allows one more. Where there is no room
-    /// for its request in flight, a further one would only wait beside those that the lane has.
-    pub fn hire(&self, has_room: impl FnOnce(Demand) -> bool) -> bool {
+    /// Takes on a worker, if there is more to do than workers wait and this lane may have one more in flight. Where there is
+    /// no room for its request, a further one would only wait beside those that the lane has.
+    pub fn hire(&self, has_room: impl FnOnce() -> bool) -> bool {
         let mut state = self.state();
-        let hires = state.wants_worker() && (state.workers == 0 || has_room(state.demand()));
+        let waiting = usize::try_from(state.waiting).unwrap_or(usize::MAX);
+        let hires = state.queue.len() > waiting
+            && state.workers < state.window.width().min(self.busy.width(state.pace))
+            && (state.workers == 0 || has_room());
         state.workers += u32::from(hires);
         hires
-    }
-
-    /// What a further request of this lane needs.
-    pub fn demand(&self) -> Demand {
-        self.state().demand()
     }
 
     /// What a worker is to do now. The one that has the first place is never retired, since others may be waiting for
     /// permits that they don't get.
     pub fn turn(&self, is_first: bool) -> Turn {
         let mut state = self.state();
-        if state.workers > state.window.width() && !is_first {
+        // A little more than its share, so that a lane which others join now and then keeps its connections.
+        let share = self.busy.width(state.pace);
+        let width = state.window.width().min(share.saturating_add(share / 2));
+        if state.workers > width && !is_first {
             state.workers -= 1;
             return Turn::Retire;
         }
         match state.queue.pop_front() {
             None => Turn::Empty,
             Some(job) => {
-                if state.queue.len() + state.reserved < BEHIND {
+                self.count(&mut state);
+                if !self.exceeds_share(&state) {
                     // One delivery makes room for one: were all woken, most would find the room taken and wait again.
                     self.caught_up.notify_one();
                 }
@@ -368,63 +382,52 @@ impl Lane {
         let mut state = self.state();
         state.window = state.window.after(outcome, duration);
         state.pace = state.pace.after(outcome, duration);
+        self.count(&mut state);
+    }
+
+    /// Counts this lane among the busy ones, or no longer.
+    fn count(&self, state: &mut State) {
+        let is_busy = state.held() > 0 && state.pace.is_quick();
+        if is_busy == std::mem::replace(&mut state.is_busy, is_busy) {
+            return;
+        }
+        if is_busy {
+            self.busy.add();
+        } else {
+            self.busy.remove();
+        }
+    }
+
+    /// Whether more waits for this machine than this lane's share.
+    fn is_behind(&self, state: &State) -> bool {
+        state.pace.is_prompt() && self.exceeds_share(state)
+    }
+
+    fn exceeds_share(&self, state: &State) -> bool {
+        u32::try_from(state.held()).unwrap_or(u32::MAX) >= self.busy.waiting()
     }
 
     /// Takes everything out: the endpoint was deactivated, or the service stops.
     pub fn clear(&self) -> Vec<Job> {
-        self.state().queue.drain(..).collect()
+        let mut state = self.state();
+        let jobs = state.queue.drain(..).collect();
+        self.count(&mut state);
+        jobs
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
 impl State {
-    fn demand(&self) -> Demand {
-        if self.pace.is_prompt(1) { Demand::Prompt } else { Demand::Patience }
-    }
-
-    fn is_behind(&self) -> bool {
-        self.queue.len() + self.reserved >= BEHIND && self.pace.is_prompt(PROOF)
-    }
-
-    fn wants_worker(&self) -> bool {
-        let waiting = usize::try_from(self.waiting).unwrap_or(usize::MAX);
-        self.queue.len() > waiting && self.workers < self.window.width()
+    /// Deliveries that are here, or have a slot.
+    fn held(&self) -> usize {
+        self.queue.len() + self.reserved
     }
 }
-
-/// How long a try takes, lately: nothing, while nothing is known.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace {
-    usual: Duration,
-    /// How many answers there were in a row.
-    answers: u32,
-}
-
-impl Pace {
-    fn after(self, outcome: &Outcome, duration: Duration) -> Self {
-        match outcome {
-            Outcome::Unanswered(_) => Self { usual: self.usual.max(duration), answers: 0 },
-            Outcome::Answered(_) if self.answers == 0 => Self { usual: duration, answers: 1 },
-            Outcome::Answered(_) => Self {
-                usual: (self.usual * 7 + duration) / 8,
-                answers: self.answers.saturating_add(1),
-            },
-        }
-    }
-
-    /// Whether the receiver has been prompt at least so many times.
-    fn is_prompt(self, times: u32) -> bool {
-        self.answers >= times && self.usual <= PROMPT
-    }
-}
-
-/// A lane with so many deliveries is behind.
-const BEHIND: usize = 128;
-
-/// A receiver that answers within this time is not what is slow.
-const PROMPT: Duration = Duration::from_millis(10);
-
-/// How many such answers in a row it takes until publishers are slowed down on its account.
-const PROOF: u32 = 32;
 
 /// The most deliveries that one claim takes.
 const CLAIM_MAX: usize = 128;
@@ -463,7 +466,9 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.held.take().is_some() {
-            self.lane.state().reserved -= 1;
+            let mut state = self.lane.state();
+            state.reserved -= 1;
+            self.lane.count(&mut state);
         }
     }
 }
@@ -471,6 +476,7 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pace::PROMPT;
     use futures_util::poll;
     use postrider_kernel::{
         DeliveryId, EventId, Failure, Trigger,
@@ -544,7 +550,7 @@ mod tests {
         let silent = Outcome::Unanswered(Failure::new(Cause::Timeout, ""));
         lane.reserve(1).unwrap().fill(delivery(1, 1));
         lane.reserve(1).unwrap().fill(delivery(2, 1));
-        assert!(lane.hire(|_| true) && lane.hire(|_| true));
+        assert!(lane.hire(|| true) && lane.hire(|| true));
         for _ in 0..3 {
             lane.observe(&silent, Duration::ZERO);
         }
@@ -577,17 +583,17 @@ mod tests {
     #[test]
     fn workers_are_hired_for_work_within_the_window() {
         let (_lanes, lane) = lanes();
-        assert!(!lane.hire(|_| true), "there is nothing to do");
+        assert!(!lane.hire(|| true), "there is nothing to do");
         for id in 0..4 {
             lane.reserve(1).unwrap().fill(delivery(id, 1));
         }
-        assert!(lane.hire(|_| false), "the first one needs no room beside others");
-        assert!(!lane.hire(|_| false) && lane.hire(|demand| demand == Demand::Patience));
-        assert!(!lane.hire(|_| true), "two are enough for a receiver that nobody knows");
+        assert!(lane.hire(|| false), "the first one needs no room beside others");
+        assert!(!lane.hire(|| false) && lane.hire(|| true));
+        assert!(!lane.hire(|| true), "two are enough for a receiver that nobody knows");
         let prompt = Outcome::Answered(Answer { status: 200, retry_after: None, body: Vec::new() });
         lane.observe(&prompt, PROMPT);
-        assert!(lane.hire(|demand| demand == Demand::Prompt) && lane.hire(|_| true));
-        assert!(!lane.hire(|_| true), "the window is 4");
+        assert!(lane.hire(|| true) && lane.hire(|| true));
+        assert!(!lane.hire(|| true), "the window is 4");
         let silent = Outcome::Unanswered(Failure::new(Cause::Timeout, ""));
         lane.observe(&silent, Duration::ZERO);
         assert!(
@@ -604,7 +610,7 @@ mod tests {
         let lanes =
             Lanes::new(Bounds { lane_capacity: 1_000, bytes: 1 << 20, endpoint_concurrency: 4 });
         let lane = lanes.lane(TenantId::new(1), EndpointId::new(1));
-        let slots: Vec<_> = (0..BEHIND).map(|_| lane.reserve(1).unwrap()).collect();
+        let slots: Vec<_> = (0..lane.busy.waiting()).map(|_| lane.reserve(1).unwrap()).collect();
         assert!(poll!(pin!(lane.catch_up())).is_ready(), "nothing is known of this receiver");
         let prompt = Outcome::Answered(Answer { status: 500, retry_after: None, body: Vec::new() });
         for _ in 0..60 {
@@ -630,9 +636,9 @@ mod tests {
         let mut wait = pin!(lane.wait());
         assert!(poll!(&mut wait).is_pending());
         lane.reserve(1).unwrap().fill(delivery(1, 1));
-        assert!(!lane.hire(|_| true), "somebody waits for it already");
+        assert!(!lane.hire(|| true), "somebody waits for it already");
         assert!(poll!(&mut wait).is_ready());
         lane.reserve(1).unwrap().fill(delivery(2, 1));
-        assert!(lane.hire(|_| true), "the one that was woken is busy");
+        assert!(lane.hire(|| true), "the one that was woken is busy");
     }
 }

@@ -20,6 +20,7 @@ pub mod gate;
 pub mod ids;
 pub mod instance;
 pub mod lanes;
+mod pace;
 pub mod permits;
 pub mod publish;
 pub mod record;

@@ -1,27 +1,19 @@
 //! How many requests may be in flight: the permits of the instance, and the places of connections at rest.
 
-use std::{num::NonZero, sync::Arc, thread};
+use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::lanes::{Demand, First, Lane};
-
-/// Further requests in flight to prompt receivers, per processor: those who answer within the 10 ms that count as prompt
-/// can be sent 12,800 a second with so many, which is about what a processor can do.
-const PROMPT_PER_PROCESSOR: usize = 128;
+use crate::lanes::{First, Lane};
 
 /// The instance's limits of requests in flight, and of connections that nobody uses.
 ///
 /// A lane that has a request in flight needs a second permit for each further one, and of those there are fewer: endpoints
 /// that take many permits, and their time, leave a part of them to the first requests of everybody else.
-///
-/// Further requests to prompt receivers share a few. A machine that has that many in flight is busy with them; more would
-/// wait for it in thousands of tasks and connections, and take memory and time for nothing.
 #[derive(Debug)]
 pub struct Permits {
     all: Arc<Semaphore>,
     further: Arc<Semaphore>,
-    prompt: Arc<Semaphore>,
     idle: Arc<Semaphore>,
 }
 
@@ -30,7 +22,6 @@ pub struct Permits {
 pub struct Permit {
     first: Option<First>,
     _further: Option<OwnedSemaphorePermit>,
-    _prompt: Option<OwnedSemaphorePermit>,
     all: Unrecorded,
 }
 
@@ -44,7 +35,6 @@ impl Permits {
         Self {
             all: Arc::new(Semaphore::new(concurrency)),
             further: Arc::new(Semaphore::new((concurrency - concurrency / 4).max(1))),
-            prompt: Arc::new(Semaphore::new(PROMPT_PER_PROCESSOR * processors())),
             idle: Arc::new(Semaphore::new(idle)),
         }
     }
@@ -52,21 +42,17 @@ impl Permits {
     /// Waits for the right to have a request of this lane in flight.
     pub async fn permit(&self, lane: &Arc<Lane>) -> Option<Permit> {
         let first = lane.first();
-        let (mut _further, mut _prompt) = (None, None);
+        let mut _further = None;
         if first.is_none() {
-            if lane.demand() == Demand::Prompt {
-                _prompt = Some(self.prompt.clone().acquire_owned().await.ok()?);
-            }
             _further = Some(self.further.clone().acquire_owned().await.ok()?);
         }
         let all = self.all.clone().acquire_owned().await.ok()?;
-        Some(Permit { first, _further, _prompt, all })
+        Some(Permit { first, _further, all })
     }
 
     /// Whether one more request could be in flight now.
-    pub fn has_room(&self, demand: Demand) -> bool {
-        let has_prompt = demand == Demand::Patience || self.prompt.available_permits() > 0;
-        has_prompt && self.all.available_permits() > 0
+    pub fn has_room(&self) -> bool {
+        self.all.available_permits() > 0
     }
 
     /// A place among the connections that nobody uses, if there is one.
@@ -85,8 +71,4 @@ impl Permit {
     pub fn answered(self) -> Unrecorded {
         self.all
     }
-}
-
-fn processors() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
 }

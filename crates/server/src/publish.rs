@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long a publisher is slowed down, at most.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// An event as a publisher hands it in; its type was found in the tenant's catalogue.
 #[derive(Debug)]
