@@ -90,7 +90,8 @@ pub struct SharedClock {
 impl SharedClock {
     /// A clock that was asked for the shared time at `asked_at`, by the own time that only goes forward, and told `now`.
     pub fn new(own: Arc<dyn Clock>, asked_at: Duration, now: Timestamp) -> Self {
-        let began_at = AtomicI64::new(now.minus(asked_at).as_micros());
+        // As if the answer had taken no time to come: rather behind than ahead.
+        let began_at = AtomicI64::new(now.minus(own.monotonic()).as_micros());
         let clock = Self { own, began_at };
         clock.heed(asked_at, now);
         clock

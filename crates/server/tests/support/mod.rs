@@ -20,6 +20,9 @@ use client::Client;
 /// The event type that tests publish unless it matters.
 pub const TYPE: &str = "comment.created";
 
+/// The master key of nodes that share a database.
+const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
+
 /// The binary under test: the one built with the tests, unless `POSTRIDER_TEST_BINARY` names another, such as the release
 /// build.
 pub fn binary() -> String {
@@ -44,6 +47,23 @@ impl Server {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let (child, url) = spawn(&data_dir, &args, None).await;
         Self { child, url, data_dir, args, _directory: directory }
+    }
+
+    /// Starts a node on a database that it shares with others, and so their master key.
+    pub async fn node(database_url: &str, args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().join("data");
+        std::fs::create_dir(&data_dir).unwrap();
+        std::fs::write(data_dir.join("master.key"), MASTER_KEY).unwrap();
+        let args = [args, &["--database-url", database_url]].concat();
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        let (child, url) = spawn(&data_dir, &args, None).await;
+        Self { child, url, data_dir, args, _directory: directory }
+    }
+
+    /// `kill -9`, for good.
+    pub async fn crash(&mut self) {
+        self.child.kill().await.unwrap();
     }
 
     /// Starts a server whose failed deliveries are tried again almost at once, six tries in all.
