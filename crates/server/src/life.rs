@@ -78,7 +78,8 @@ impl Life {
         }
     }
 
-    fn has_right(&self, clock: &dyn Clock) -> bool {
+    /// Whether this life may sign just now.
+    pub fn has_right(&self, clock: &dyn Clock) -> bool {
         let until = self.signs_until.load(Ordering::Acquire);
         until == FOREVER || clock.monotonic() < Duration::from_micros(until)
     }

@@ -174,8 +174,10 @@ impl Publisher {
     }
 
     fn begin(&self, now: Timestamp) -> Handoff {
-        let lease = self.deliverer.life.lease();
-        Handoff { deliverer: self.deliverer.clone(), now, lease, owed: Vec::new() }
+        let deliverer = self.deliverer.clone();
+        let lease = deliverer.life.lease();
+        let may_sign = deliverer.life.has_right(&*deliverer.clock);
+        Handoff { deliverer, now, lease, may_sign, owed: Vec::new() }
     }
 
     /// Builds an event's payload, chooses to whom it is owed, and asks their lanes for room.
@@ -195,7 +197,7 @@ impl Publisher {
         for &endpoint in subscribers {
             let delivery = DeliveryId::new(ids.deliveries.next().ok_or_else(too_few_ids)?);
             let lane = self.lanes.lane(tenant.id, endpoint);
-            let slot = lane.reserve(payload.len());
+            let slot = if handoff.may_sign { lane.reserve(payload.len()) } else { None };
             deliveries.push(NewDelivery { id: delivery, endpoint, leased: slot.is_some() });
             handoff.owed.push(Owed { lane, slot, delivery, event: id, payload: payload.clone() });
         }
@@ -263,6 +265,8 @@ struct Handoff {
     deliverer: Arc<Deliverer>,
     now: Timestamp,
     lease: Lease,
+    /// Whether it could be attempted here at once; else all of it begins pending, for whoever can.
+    may_sign: bool,
     owed: Vec<Owed>,
 }
 

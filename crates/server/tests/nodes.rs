@@ -194,7 +194,8 @@ async fn ten_nodes_that_start_at_once_make_one_instance() {
 /// goes on, it signs nothing with the old secret.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_expired_secret_signs_nothing_on_any_node_after_the_answer() {
-    let cluster = Cluster::start(&[&[], &[], &[]]).await;
+    // The third has a queue when it is stopped.
+    let cluster = Cluster::start(&[&[], &[], &["--concurrency", "1"]]).await;
     let receiver = Receiver::start().await;
     let client = cluster.client(0);
     let endpoint = client.create_endpoint(&receiver.url).await;
@@ -202,11 +203,17 @@ async fn an_expired_secret_signs_nothing_on_any_node_after_the_answer() {
     let load = Load::start(&[cluster.client(0), cluster.client(1), cluster.client(2)]);
 
     let mut answers = Vec::new();
+    let mut queued = Vec::new();
     for round in 0..12 {
         load.more(30).await;
         let is_stopped = round == 6;
         if is_stopped {
+            let events = vec![json!({"type": TYPE, "data": {"queued": true}}); 500];
+            let bulk = cluster.client(2).post("/api/v2/webhook/event/bulk/", &json!(events)).await;
             cluster.nodes[2].signal("STOP").await;
+            assert_eq!(bulk.status, 201, "{}", bulk.text());
+            let ids = bulk.json().as_array().unwrap().clone();
+            queued.extend(ids.iter().map(|event| event["event_id"].as_i64().unwrap()));
         }
         let old = client.reveal(endpoint).await;
         // From another node than the next.
@@ -224,7 +231,7 @@ async fn an_expired_secret_signs_nothing_on_any_node_after_the_answer() {
     // The node that was stopped delivers again, and by the newest secret.
     let newest = client.reveal(endpoint).await;
     let last = cluster.client(2).publish(json!({"published": "last"})).await;
-    let markers = answers.iter().map(|&(_, _, marker)| marker).chain([last]);
+    let markers = answers.iter().map(|&(_, _, marker)| marker).chain([last]).chain(queued);
     let accepted = load.end().await;
     let count = accepted.len();
     let ledger = receive_all(&receiver, accepted.into_iter().chain(markers).collect()).await;
