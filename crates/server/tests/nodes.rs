@@ -190,11 +190,11 @@ async fn ten_nodes_that_start_at_once_make_one_instance() {
     assert!(!success && said.contains("is missing") && !key.exists(), "{said}");
 }
 
-/// A node is stopped for longer than its lease, while a secret expires elsewhere: the answer comes without it, and when it
-/// goes on, it signs nothing with the old secret.
+/// A secret expires again and again under load on three nodes. Twice the third one is stopped, with a queue: for longer than
+/// its lease, and just until the answer is there. The answer comes without it, and when it goes on, it signs nothing with the
+/// old secret.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_expired_secret_signs_nothing_on_any_node_after_the_answer() {
-    // The third has a queue when it is stopped.
     let cluster = Cluster::start(&[&[], &[], &["--concurrency", "1"]]).await;
     let receiver = Receiver::start().await;
     let client = cluster.client(0);
@@ -202,13 +202,12 @@ async fn an_expired_secret_signs_nothing_on_any_node_after_the_answer() {
     let expire = format!("/api/v2/webhook/endpoint/{endpoint}/secret/expire/");
     let load = Load::start(&[cluster.client(0), cluster.client(1), cluster.client(2)]);
 
-    let mut answers = Vec::new();
-    let mut queued = Vec::new();
+    let (mut answers, mut queued, mut ledger) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..12 {
         load.more(30).await;
-        let is_stopped = round == 6;
+        let is_stopped = round == 4 || round == 8;
         if is_stopped {
-            let events = vec![json!({"type": TYPE, "data": {"queued": true}}); 500];
+            let events = vec![json!({"type": TYPE, "data": {"queued": true}}); 400];
             let bulk = cluster.client(2).post("/api/v2/webhook/event/bulk/", &json!(events)).await;
             cluster.nodes[2].signal("STOP").await;
             assert_eq!(bulk.status, 201, "{}", bulk.text());
@@ -221,9 +220,14 @@ async fn an_expired_secret_signs_nothing_on_any_node_after_the_answer() {
         assert_eq!(expired.status, 200, "{}", expired.text());
         let at_seconds = now().as_seconds();
         let marker = cluster.client((round + 1) % 2).publish(json!({"after": round})).await;
-        answers.push((old, at_seconds, marker));
-        if is_stopped {
+        while let Some(received) = receiver.try_next().await {
+            ledger.push(received);
+        }
+        answers.push(Answered { old, at_seconds, marker, seen: ledger.len(), is_stopped });
+        if round == 8 {
             cluster.wait_for_living(2).await;
+        }
+        if is_stopped {
             cluster.nodes[2].signal("CONT").await;
             cluster.wait_for_living(3).await;
         }
@@ -231,23 +235,43 @@ async fn an_expired_secret_signs_nothing_on_any_node_after_the_answer() {
     // The node that was stopped delivers again, and by the newest secret.
     let newest = client.reveal(endpoint).await;
     let last = cluster.client(2).publish(json!({"published": "last"})).await;
-    let markers = answers.iter().map(|&(_, _, marker)| marker).chain([last]).chain(queued);
     let accepted = load.end().await;
-    let count = accepted.len();
-    let ledger = receive_all(&receiver, accepted.into_iter().chain(markers).collect()).await;
-    assert!(count > 300 && ledger.len() >= count);
+    assert!(accepted.len() > 300);
+    let markers = answers.iter().map(|answer| answer.marker);
+    let mut missing: HashSet<_> = accepted.into_iter().chain(markers).chain([last]).collect();
+    missing.extend(&queued);
+    for received in &ledger {
+        missing.remove(&received.event_id());
+    }
+    ledger.extend(receive_all(&receiver, missing).await);
 
-    for (old, at_seconds, marker) in &answers {
-        for received in &ledger {
-            let is_later = received.signed_at() > *at_seconds || received.event_id() == *marker;
-            assert!(
-                !is_later || !received.verifies(old),
-                "{} was signed with an expired secret",
-                received.event_id()
-            );
+    for Answered { old, at_seconds, marker, seen, is_stopped } in &answers {
+        let verifies = |received: &&Received| received.verifies(old);
+        let is_late = |received: &&Received| {
+            received.signed_at() > *at_seconds || received.event_id() == *marker
+        };
+        assert_eq!(ledger.iter().filter(is_late).filter(verifies).count(), 0);
+        if *is_stopped {
+            // One request may have been on its way: it was signed when the node was stopped.
+            let is_queued = |received: &&Received| queued.contains(&received.event_id());
+            let after = ledger[*seen..].iter().filter(is_queued).filter(verifies).count();
+            assert!(after <= 1, "{after} requests were signed with an expired secret");
         }
     }
     assert!(ledger.iter().find(|received| received.event_id() == last).unwrap().verifies(&newest));
+}
+
+/// An expire that was answered.
+struct Answered {
+    old: String,
+    /// When, in whole seconds.
+    at_seconds: i64,
+    /// An event that was published after it.
+    marker: i64,
+    /// How many requests had come by then.
+    seen: usize,
+    /// Whether a node was stopped that had a queue.
+    is_stopped: bool,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
