@@ -9,6 +9,7 @@ use std::{
     process::Stdio,
 };
 
+use postrider_store::postgres::testing::TestDatabase;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -37,6 +38,14 @@ pub struct Server {
     data_dir: PathBuf,
     args: Vec<String>,
     _directory: tempfile::TempDir,
+    database: Option<TestDatabase>,
+}
+
+/// A database for a server that isn't asked for one: none, so that it has its file, unless `POSTRIDER_TEST_STORE` is
+/// `postgres`. So every test can be made one of Postgres.
+async fn database() -> Option<TestDatabase> {
+    let wanted = std::env::var("POSTRIDER_TEST_STORE").is_ok_and(|store| store == "postgres");
+    if wanted { Some(TestDatabase::create().await) } else { None }
 }
 
 impl Server {
@@ -44,9 +53,13 @@ impl Server {
     pub async fn start(args: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().join("data");
-        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let database = database().await;
+        if let Some(database) = &database {
+            args.extend(["--database-url".to_owned(), database.url()]);
+        }
         let (child, url) = spawn(&data_dir, &args, None).await;
-        Self { child, url, data_dir, args, _directory: directory }
+        Self { child, url, data_dir, args, _directory: directory, database }
     }
 
     /// Starts a node on a database that it shares with others, and so their master key.
@@ -58,7 +71,7 @@ impl Server {
         let args = [args, &["--database-url", database_url]].concat();
         let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
         let (child, url) = spawn(&data_dir, &args, None).await;
-        Self { child, url, data_dir, args, _directory: directory }
+        Self { child, url, data_dir, args, _directory: directory, database: None }
     }
 
     /// `kill -9`, for good.
@@ -76,7 +89,8 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().join("data");
         let (child, url) = spawn(&data_dir, &[], Some(limit)).await;
-        Self { child, url, data_dir, args: Vec::new(), _directory: directory }
+        let args = Vec::new();
+        Self { child, url, data_dir, args, _directory: directory, database: None }
     }
 
     /// A client with the operator's token.
@@ -130,6 +144,9 @@ impl Server {
     pub async fn run(&self, args: &[&str], stdin: &str) -> (bool, String, String) {
         let mut command = Command::new(binary());
         command.args(args).args(["--json", "--data-dir"]).arg(&self.data_dir);
+        if let Some(database) = &self.database {
+            command.args(["--database-url", &database.url()]);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
