@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use postrider_kernel::{Timestamp, retry::Jitter};
@@ -42,13 +42,18 @@ pub fn jitter(clock: &dyn Clock) -> Jitter {
 /// The machine's own clock and random source.
 #[derive(Debug)]
 pub struct SystemClock {
-    started: Instant,
+    /// Where the system's time since its start can't be had.
+    #[cfg(not(target_os = "linux"))]
+    started: std::time::Instant,
 }
 
 impl SystemClock {
-    /// A clock whose monotonic time begins now.
+    /// The machine's clock.
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            #[cfg(not(target_os = "linux"))]
+            started: std::time::Instant::now(),
+        }
     }
 }
 
@@ -65,6 +70,16 @@ impl Clock for SystemClock {
         Timestamp::from_micros(0).plus(since_epoch)
     }
 
+    /// The time in which the machine slept counts: a right that ran out meanwhile has run out.
+    #[cfg(target_os = "linux")]
+    fn monotonic(&self) -> Duration {
+        let since_start = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        // Neither is ever negative.
+        let seconds = u64::try_from(since_start.tv_sec).unwrap_or(0);
+        Duration::new(seconds, u32::try_from(since_start.tv_nsec).unwrap_or(0))
+    }
+
+    #[cfg(not(target_os = "linux"))]
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
     }

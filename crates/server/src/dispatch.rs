@@ -274,9 +274,12 @@ async fn give_back(store: Arc<dyn Store>, clock: Arc<dyn Clock>, strays: Vec<Str
     for stray in &strays {
         by_lease.entry(stray.lease).or_default().push(stray.delivery);
     }
+    let mut is_told = false;
     for (lease, ids) in by_lease {
         while let Err(error) = store.give_back(ids.clone(), lease).await {
-            tracing::error!("deliveries could not be given back, and will be: {error}");
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::error!("deliveries could not be given back, and will be: {error}");
+            }
             if matches!(error, StoreError::Inconsistent(_)) {
                 // No other try mends it: they stay leased to this life.
                 break;

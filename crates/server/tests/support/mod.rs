@@ -9,7 +9,12 @@ use std::{
     process::Stdio,
 };
 
-use postrider_store::postgres::testing::TestDatabase;
+use postrider::instance::DATABASE_FILE;
+use postrider_store::{
+    Store,
+    postgres::{PostgresStore, testing::TestDatabase},
+    sqlite::SqliteStore,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -102,6 +107,14 @@ impl Server {
     /// Where its database and keys are.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// Its store, to look into beside it.
+    pub async fn store(&self) -> Box<dyn Store> {
+        match &self.database {
+            Some(database) => Box::new(PostgresStore::open(&database.url()).await.unwrap()),
+            None => Box::new(SqliteStore::open(&self.data_dir.join(DATABASE_FILE)).unwrap()),
+        }
     }
 
     /// Its process.
