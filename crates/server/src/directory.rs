@@ -371,19 +371,83 @@ impl Directory {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use postrider_store::memory::MemoryStore;
+    use postrider_kernel::{SecretId, Timestamp};
+    use postrider_store::{
+        Actor, By, EndpointChange, NewEndpoint, NewSecret, NewTenant, memory::MemoryStore,
+    };
+
+    const TENANT: TenantId = TenantId::new(1);
+
+    fn directory() -> Directory {
+        Directory::new(Composing {
+            signature_header: HeaderName::from_static("postrider-signature"),
+            user_agent: HeaderValue::from_static("Postrider"),
+        })
+    }
+
+    fn vault() -> Vault {
+        Vault::with_key(&[1; 32], Arc::new(SystemClock::new())).unwrap()
+    }
+
+    fn by() -> By {
+        By { actor: Actor::Service, address: None, at: Timestamp::from_micros(1) }
+    }
+
+    /// A tenant with endpoints of these identifiers.
+    async fn store_with(vault: &Vault, endpoints: &[i64]) -> MemoryStore {
+        let store = MemoryStore::default();
+        let jwt_secret = vault.seal(Place::tenant(TENANT), "secret");
+        let name = "default".to_owned();
+        let tenant = NewTenant { id: TENANT, name, jwt_secret, catalogue: Vec::new() };
+        assert!(store.create_tenant(tenant, by()).await.unwrap());
+        for &number in endpoints {
+            let id = SecretId::new(number);
+            let text = SigningSecret::from_entropy(&[7; 32]);
+            let secret =
+                NewSecret { id, sealed: vault.seal(Place::secret(TENANT, id), text.reveal()) };
+            let endpoint = NewEndpoint {
+                id: EndpointId::new(number),
+                tenant: TENANT,
+                is_active: true,
+                target: Target::parse("https://their.example/hooks").unwrap(),
+                description: String::new(),
+                event_types: Vec::new(),
+                ssl_cert_verification: true,
+                secret,
+            };
+            store.create_endpoint(endpoint, by()).await.unwrap();
+        }
+        store
+    }
 
     #[tokio::test]
     async fn a_picture_that_was_refreshed_is_not_stale() {
-        let directory = Directory::new(Composing {
-            signature_header: HeaderName::from_static("postrider-signature"),
-            user_agent: HeaderValue::from_static("Postrider"),
-        });
-        let vault = Vault::with_key(&[1; 32], Arc::new(SystemClock::new())).unwrap();
-        let store = MemoryStore::default();
+        let (directory, vault, store) = (directory(), vault(), MemoryStore::default());
         directory.refresh_all(&store, &vault).await.unwrap();
         assert!(!directory.is_stale());
-        directory.refresh(TenantId::new(1), &store, &vault).await.unwrap();
+        directory.refresh(TENANT, &store, &vault).await.unwrap();
         assert!(!directory.is_stale());
+    }
+
+    #[tokio::test]
+    async fn what_is_as_it_was_stays_the_same_object() {
+        let (directory, vault) = (directory(), vault());
+        let store = store_with(&vault, &[1, 2, 3]).await;
+        directory.refresh_all(&store, &vault).await.unwrap();
+        let before = directory.snapshot();
+        let replaced = |now: &Snapshot| {
+            let mut ids: Vec<_> = before.replaced_by(now).map(|(_, id)| id.get()).collect();
+            ids.sort_unstable();
+            ids
+        };
+        directory.refresh_all(&store, &vault).await.unwrap();
+        assert_eq!(replaced(&directory.snapshot()), [0; 0]);
+
+        let inactive = EndpointChange { is_active: Some(false), ..EndpointChange::default() };
+        store.update_endpoint(TENANT, EndpointId::new(2), inactive, by()).await.unwrap().unwrap();
+        assert!(store.delete_endpoint(TENANT, EndpointId::new(3), by()).await.unwrap());
+        directory.refresh(TENANT, &store, &vault).await.unwrap();
+        assert_eq!(replaced(&directory.snapshot()), [2, 3]);
+        assert!(directory.take_replaced().1.is_empty(), "nobody asks on a store of one process");
     }
 }

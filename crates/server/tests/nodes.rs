@@ -416,9 +416,14 @@ async fn a_schema_is_migrated_once_and_a_newer_one_is_refused() {
     assert_eq!(cluster.command(&migrate).await, json!({"migrations": []}));
     let empty = TestDatabase::create().await;
     let url = empty.url();
+    let doctor = ["doctor", "--database-url", &url];
+    let (_, report, _) = cluster.nodes[0].run(&doctor, "").await;
+    assert!(report.contains("1 migrations are missing"), "{report}");
     let arguments = ["migrate", "--database-url", &url];
     let took = cluster.nodes[0].command(&arguments, "").await;
     assert_eq!(took, json!({"migrations": ["0001_what_is_promised"]}));
+    let (_, report, _) = cluster.nodes[0].run(&doctor, "").await;
+    assert!(report.contains("its schema is the newest"), "{report}");
     empty.run("INSERT INTO schema_migration VALUES (2, '0002_of_tomorrow', '')").await;
     let (success, _, said) = cluster.nodes[0].run(&arguments, "").await;
     assert!(

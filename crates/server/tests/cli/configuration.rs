@@ -111,6 +111,18 @@ fn wrong_usage_exits_with_2() {
 }
 
 #[test]
+fn a_database_that_is_not_there_is_not_migrated() {
+    let place = Place::new();
+    place.run(&["migrate"]).failed(1, &["there is no database", "postrider serve"]);
+    assert!(!place.data_dir().exists());
+    place.run(&["tenant", "list"]).succeeded();
+    assert_eq!(place.json(&["migrate"])["migrations"], serde_json::json!([]));
+    let refused = place.run(&["tenant", "list", "--database-url", "mysql://u:hush@h/d"]);
+    let refused = refused.failed(2, &["--database-url", "postgres://"]);
+    assert!(!refused.stderr().contains("hush"), "{refused:?}");
+}
+
+#[test]
 fn shells_are_told_how_to_complete() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish"] {
