@@ -219,7 +219,7 @@ impl std::fmt::Debug for Instance {
 }
 
 /// Makes the data directory, private. One that is there is left as it is, but for a warning when others can look in.
-fn make_directory(data_dir: &Path) -> anyhow::Result<()> {
+pub fn make_directory(data_dir: &Path) -> anyhow::Result<()> {
     match DirBuilder::new().recursive(true).mode(0o700).create(data_dir) {
         Ok(()) => {}
         Err(error) => return Err(unusable(data_dir, &error)),

@@ -10,7 +10,8 @@ use clap::{
 use postrider::{
     clock::SystemClock,
     config::{Catalogue, DatabaseUrl},
-    instance::{DATABASE_FILE, Instance},
+    instance::{DATABASE_FILE, Instance, make_directory},
+    vault::KEY_FILE,
 };
 use postrider_kernel::{
     Role,
@@ -73,6 +74,16 @@ impl DataDir {
     /// The file of the database, where that is one.
     pub fn database_file(&self) -> PathBuf {
         self.data_dir.join(DATABASE_FILE)
+    }
+
+    /// Where the master key is, unless the environment has it.
+    pub fn key_file(&self) -> PathBuf {
+        self.data_dir.join(KEY_FILE)
+    }
+
+    /// Makes the directory where there is none.
+    pub fn make(&self) -> anyhow::Result<()> {
+        make_directory(&self.data_dir)
     }
 
     /// The database that is shared. A URL that is none is not told: it may have a password in it.
