@@ -37,7 +37,7 @@ use crate::{
         backlog::{self, Backlog},
         isolation, limit, nodes,
         pages::Pages,
-        throughput,
+        retention, throughput,
     },
     server::Setup,
 };
@@ -56,7 +56,7 @@ struct Cli {
     /// Where data directories are made: a directory on the disk to measure; by default the one of this program
     #[arg(long, global = true, value_name = "DIR")]
     data_dir_parent: Option<PathBuf>,
-    /// Where `nodes` and `report` make databases of their own: `postgres://user@host/database`
+    /// Where `nodes`, `retention` and `report` make databases of their own: `postgres://user@host/database`
     #[arg(long, global = true, value_name = "URL")]
     postgres: Option<String>,
     /// Write the figures to a file too, as JSON
@@ -159,6 +159,18 @@ enum Command {
         #[arg(long, default_value_t = 1_000_000)]
         attempts: u32,
     },
+    /// Many attempts whose time is up, on a file or, with --postgres, on Postgres
+    Retention {
+        /// How many
+        #[arg(long, default_value_t = 1_000_000)]
+        attempts: u32,
+        /// Events a second meanwhile
+        #[arg(long, default_value_t = 200.0)]
+        rate: f64,
+        /// For how long
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
     /// How long this disk takes to make a page durable
     Disk,
     /// All of it, several times over, as one table
@@ -233,6 +245,10 @@ impl Cli {
                     .run(backlog::Options { rate, seconds })
             }
             Command::Pages { attempts } => Pages::prepare(&self.setup()?, attempts)?.run(),
+            Command::Retention { attempts, rate, seconds } => {
+                let options = retention::Options { attempts, rate, seconds };
+                retention::run(&self.setup()?, self.postgres.as_deref(), options)
+            }
             Command::Disk | Command::Report { .. } => report::disk(&self.setup()?),
         }
     }

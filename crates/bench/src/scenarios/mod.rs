@@ -6,4 +6,5 @@ pub mod isolation;
 pub mod limit;
 pub mod nodes;
 pub mod pages;
+pub mod retention;
 pub mod throughput;
