@@ -9,7 +9,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -75,6 +75,8 @@ pub struct Node {
     changed: Notify,
     /// The directory was swapped: gates are to be drained.
     swapped: Notify,
+    /// Something is due of an endpoint that this node has yet to hear of.
+    is_stranger_due: AtomicBool,
 }
 
 /// Begins a life on a store, by a directory that was just read. Where others share the store, it comes with their time.
@@ -130,7 +132,8 @@ impl Node {
     pub fn new(parts: Parts) -> Arc<Self> {
         let (Version(applied), _) = parts.directory.take_replaced();
         let (tell, changed, swapped) = (Notify::new(), Notify::new(), Notify::new());
-        Arc::new(Self { parts, applied: AtomicI64::new(applied), tell, changed, swapped })
+        let (applied, is_stranger_due) = (AtomicI64::new(applied), AtomicBool::new(false));
+        Arc::new(Self { parts, applied, tell, changed, swapped, is_stranger_due })
     }
 
     /// Runs until `ended`, which is after the last signature.
@@ -218,7 +221,7 @@ impl Node {
 
     /// Hears what other nodes tell.
     async fn listen(self: Arc<Self>) {
-        let Parts { store, clock, notes, on_change, .. } = &self.parts;
+        let Parts { store, clock, notes, directory, on_change, .. } = &self.parts;
         loop {
             match store.next_news().await {
                 News::Directory => {
@@ -226,8 +229,12 @@ impl Node {
                     self.changed.notify_one();
                 }
                 News::Due(endpoints) => {
-                    let now = clock.now();
+                    let (now, snapshot) = (clock.now(), directory.snapshot());
                     for (tenant, endpoint) in endpoints {
+                        if snapshot.endpoint(tenant, endpoint).is_none() {
+                            self.is_stranger_due.store(true, Ordering::Release);
+                            self.changed.notify_one();
+                        }
                         notes.send(Note::Due(tenant, endpoint, now));
                     }
                 }
@@ -248,10 +255,11 @@ impl Node {
             // Before, so that a revoked token does not count for as long as a refresh takes; after, because what was
             // checked meanwhile was checked against the old directory.
             on_change();
-            let was_stale = directory.is_stale();
+            let looks_again =
+                self.is_stranger_due.swap(false, Ordering::AcqRel) || directory.is_stale();
             match directory.refresh_all(&**store, vault).await {
                 // An activation may have been among what could not be taken in.
-                Ok(()) if was_stale => notes.send(Note::LookAgain),
+                Ok(()) if looks_again => notes.send(Note::LookAgain),
                 Ok(()) => {}
                 // The next renewal asks for it again.
                 Err(error) => {
