@@ -29,6 +29,8 @@ pub struct Bounds {
     pub bytes: usize,
     /// Requests in flight to one endpoint.
     pub endpoint_concurrency: u32,
+    /// How many processors this machine has, which is what quick receivers share.
+    pub processors: u32,
 }
 
 /// All lanes. They come to be when they are first asked for.
@@ -147,7 +149,7 @@ impl Lanes {
             lanes: RwLock::default(),
             bounds,
             budget: Budget::new(bounds.bytes),
-            busy: Busy::new(),
+            busy: Busy::new(bounds.processors),
         }
     }
 
@@ -161,6 +163,11 @@ impl Lanes {
         let make =
             || Lane::new(tenant, endpoint, self.bounds, self.budget.share(), self.busy.clone());
         lanes.entry(endpoint).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    /// How many payload bytes wait in memory.
+    pub fn bytes_held(&self) -> usize {
+        self.budget.held()
     }
 
     /// Forgets the lane of an endpoint that was deleted. What is in it ends with its workers.
@@ -484,7 +491,8 @@ mod tests {
     };
     use std::pin::pin;
 
-    const BOUNDS: Bounds = Bounds { lane_capacity: 4, bytes: 800, endpoint_concurrency: 4 };
+    const BOUNDS: Bounds =
+        Bounds { lane_capacity: 4, bytes: 800, endpoint_concurrency: 4, processors: 2 };
 
     fn delivery(id: i64, payload_bytes: usize) -> ClaimedDelivery {
         ClaimedDelivery {
@@ -608,7 +616,7 @@ mod tests {
     #[tokio::test]
     async fn a_publisher_waits_for_a_prompt_receiver_alone() {
         let lanes =
-            Lanes::new(Bounds { lane_capacity: 1_000, bytes: 1 << 20, endpoint_concurrency: 4 });
+            Lanes::new(Bounds { lane_capacity: 1_000, bytes: 1 << 20, ..BOUNDS });
         let lane = lanes.lane(TenantId::new(1), EndpointId::new(1));
         let slots: Vec<_> = (0..lane.busy.waiting()).map(|_| lane.reserve(1).unwrap()).collect();
         assert!(poll!(pin!(lane.catch_up())).is_ready(), "nothing is known of this receiver");

@@ -3,7 +3,7 @@
 //! A delivery whose lane has room begins leased to this process and goes into the lane as soon as the commit is on disk;
 //! the others begin pending, and are claimed later.
 
-use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use postrider_kernel::{
@@ -135,6 +135,7 @@ impl Publisher {
         let mut lanes = std::pin::pin!(lanes);
         if futures_util::poll!(&mut lanes).is_pending() {
             tokio::select! {
+                biased;
                 () = lanes => {}
                 () = self.deliverer.clock.sleep(PATIENCE) => {
                     for &endpoint in tenant.subscribers(event_type) {
@@ -251,7 +252,7 @@ struct Handoff {
 
 impl Handoff {
     fn complete(mut self) {
-        let mut without_room = HashMap::<EndpointId, Arc<Lane>>::new();
+        let mut without_room = BTreeMap::<EndpointId, Arc<Lane>>::new();
         for Owed { lane, slot, delivery, event, payload } in self.owed.drain(..) {
             let Some(slot) = slot else {
                 without_room.insert(lane.endpoint, lane);
@@ -278,7 +279,7 @@ impl Handoff {
 
 impl Drop for Handoff {
     fn drop(&mut self) {
-        let mut without_room = HashMap::<EndpointId, Arc<Lane>>::new();
+        let mut without_room = BTreeMap::<EndpointId, Arc<Lane>>::new();
         let mut strays = Vec::new();
         for Owed { lane, slot, delivery, .. } in self.owed.drain(..) {
             let (tenant, endpoint) = (lane.tenant, lane.endpoint);

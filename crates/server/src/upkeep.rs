@@ -56,6 +56,7 @@ impl Upkeep {
     pub async fn run(self) {
         let stopping = self.stopping.clone();
         tokio::select! {
+            biased;
             () = stopping.cancelled() => {}
             () = self.look_around() => {}
             () = self.purge() => {}
