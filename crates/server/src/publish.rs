@@ -3,9 +3,10 @@
 //! A delivery whose lane has room begins leased to this process and goes into the lane as soon as the commit is on disk;
 //! the others begin pending, and are claimed later.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
 use postrider_kernel::{
     Created, DeliveryId, EndpointId, EventData, EventId, EventType, Timestamp, Trigger, event,
 };
@@ -13,6 +14,7 @@ use postrider_store::{
     ClaimedDelivery, IdKind, IdempotencyKey, NewDelivery, Publication, PublishAnswer, Published,
     Result, StoreError, Version,
 };
+use tokio::runtime::Handle;
 
 use crate::{
     deliver::Deliverer,
@@ -74,23 +76,13 @@ impl Publisher {
         let mut publication = self.prepare(tenant, event, &mut ids, &mut handoff)?;
         publication.idempotency = idempotency;
         let answer = answer_of(&publication);
-        match self.deliverer.store.publish(publication).await? {
-            Published::Fresh => {
-                handoff.complete();
-                Ok(Acceptance::Accepted(answer))
-            }
-            Published::Repeat(earlier) => {
-                handoff.owed.clear();
-                Ok(Acceptance::Accepted(earlier))
-            }
-            Published::KeyReused => {
-                handoff.owed.clear();
-                Ok(Acceptance::KeyReused)
-            }
-            Published::Stale => {
-                handoff.owed.clear();
-                Err(stale_directory())
-            }
+        let store = self.deliverer.store.clone();
+        let kept = async move { handoff.settle(store.publish(publication).await) };
+        match to_its_end(kept).await? {
+            Published::Fresh => Ok(Acceptance::Accepted(answer)),
+            Published::Repeat(earlier) => Ok(Acceptance::Accepted(earlier)),
+            Published::KeyReused => Ok(Acceptance::KeyReused),
+            Published::Stale => Err(stale_directory()),
         }
     }
 
@@ -116,12 +108,12 @@ impl Publisher {
             publications.push(self.prepare(tenant, event, &mut ids, &mut handoff)?);
         }
         let answers = publications.iter().map(answer_of).collect();
-        if self.deliverer.store.publish_all(publications).await? == Published::Stale {
-            handoff.owed.clear();
-            return Err(stale_directory());
+        let store = self.deliverer.store.clone();
+        let kept = async move { handoff.settle(store.publish_all(publications).await) };
+        match to_its_end(kept).await? {
+            Published::Stale => Err(stale_directory()),
+            _ => Ok(answers),
         }
-        handoff.complete();
-        Ok(answers)
     }
 
     /// Slows a publisher down while this machine delivers less than it accepts, for a moment at most: what waits longer
@@ -231,6 +223,35 @@ fn answer_of(publication: &Publication) -> PublishAnswer {
     }
 }
 
+/// Runs what was begun to its end, though a publisher that hangs up makes its request's future vanish: a publication that
+/// is on its way can't be called back, and what it leases must find whoever works on it.
+async fn to_its_end<T: Send + 'static>(begun: impl Future<Output = T> + Send + 'static) -> T {
+    let mut rest = Rest(Some(begun.boxed()));
+    std::future::poll_fn(|context| {
+        let Some(begun) = &mut rest.0 else { return Poll::Pending };
+        let ended = begun.poll_unpin(context);
+        if ended.is_ready() {
+            rest.0 = None;
+        }
+        ended
+    })
+    .await
+}
+
+/// What is left of something that was begun; dropped early, it becomes a task of its own.
+struct Rest<T: Send + 'static>(Option<BoxFuture<'static, T>>);
+
+impl<T: Send + 'static> Drop for Rest<T> {
+    fn drop(&mut self) {
+        // Without a runtime the process ends, and the next life looks after what was leased.
+        if let Some(begun) = self.0.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(begun);
+        }
+    }
+}
+
 /// One delivery of an event that is being published.
 struct Owed {
     lane: Arc<Lane>,
@@ -240,10 +261,10 @@ struct Owed {
     payload: Bytes,
 }
 
-/// Sees to it that what was leased is worked on, whatever becomes of the request.
+/// Sees to it that what was leased is worked on, whatever becomes of the publication.
 ///
-/// A publisher that hangs up makes its request's future vanish, perhaps after the commit. What was leased by then would
-/// wait for the next start; so whoever drops an uncompleted handoff reports its deliveries as strays.
+/// When the store failed, nobody knows whether it keeps the event; so whoever drops an uncompleted handoff reports its
+/// deliveries as strays. They are given back, which is nothing where there is nothing.
 struct Handoff {
     deliverer: Arc<Deliverer>,
     now: Timestamp,
@@ -251,6 +272,16 @@ struct Handoff {
 }
 
 impl Handoff {
+    /// Does what follows from the store's answer, and passes it on.
+    fn settle(mut self, published: Result<Published>) -> Result<Published> {
+        match &published {
+            Ok(Published::Fresh) => self.complete(),
+            Ok(_) => self.owed.clear(),
+            Err(_) => {}
+        }
+        published
+    }
+
     fn complete(mut self) {
         let mut without_room = BTreeMap::<EndpointId, Arc<Lane>>::new();
         for Owed { lane, slot, delivery, event, payload } in self.owed.drain(..) {

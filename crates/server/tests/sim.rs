@@ -2,6 +2,8 @@
 //! network and store, all of whose faults are drawn from one seed. A run that breaks a promise is replayed by its seed.
 //! See `docs/reliability.md`.
 
+#[path = "sim/bugs.rs"]
+mod bugs;
 #[path = "sim/ledger.rs"]
 mod ledger;
 #[path = "sim/life.rs"]

@@ -1,0 +1,56 @@
+//! What simulations have found: each bug as a short plan that meets it.
+
+use std::time::Duration;
+
+use postrider::lanes::Bounds;
+
+use crate::{
+    plan::{Arrival, Change, EndpointPlan, EventPlan, Nature, Plan},
+    run::run_plan,
+    store::{Fate, Moment},
+};
+
+/// A call that takes so many milliseconds to its commit, and succeeds.
+fn takes(millis: u64) -> Fate {
+    Fate { before: Duration::from_millis(millis), fails: None, after: Duration::ZERO }
+}
+
+/// A call that fails after so many milliseconds.
+fn fails(moment: Moment, millis: u64) -> Fate {
+    Fate { fails: Some(moment), ..takes(millis) }
+}
+
+/// An event that is published then.
+fn arrival(at_millis: u64) -> Arrival {
+    Arrival {
+        at: Duration::from_millis(at_millis),
+        events: vec![EventPlan { event_type: 0, bytes: 50 }],
+        has_key: false,
+        hangs_up_after: None,
+    }
+}
+
+/// Runs a plan with several streams of chance; no promise may depend on them.
+fn check(plan: impl Fn() -> Plan) {
+    for seed in 0..3 {
+        let report = run_plan(seed, plan(), true);
+        assert!(report.violations.is_empty(), "{}{:#?}", report.trace, report.violations);
+    }
+}
+
+/// One endpoint, to which an admin does these things.
+fn endpoint(nature: Nature, changes: &[(u64, Change)]) -> Vec<EndpointPlan> {
+    let at = |&(millis, change): &(u64, Change)| (Duration::from_millis(millis), change);
+    vec![EndpointPlan { types: vec![0], nature, changes: changes.iter().map(at).collect() }]
+}
+
+#[test]
+fn what_a_publisher_that_hung_up_had_asked_for_is_delivered() {
+    // The first event takes identifiers for the second, which is given up while its commit is on its way.
+    let given_up = Arrival { hangs_up_after: Some(Duration::from_millis(1)), ..arrival(200) };
+    check(|| Plan {
+        arrivals: vec![arrival(100), given_up.clone()],
+        script: vec![("publish", takes(1)), ("publish", takes(50)), ("give_back", takes(1))],
+        ..Plan::calm()
+    });
+}
