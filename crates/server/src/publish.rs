@@ -21,7 +21,7 @@ use crate::{
     directory::TenantView,
     disk::Reserve,
     dispatch::{Note, Stray},
-    lanes::{Lane, Lanes, Slot},
+    lanes::{Lane, Lanes, Refill, Slot},
 };
 
 /// How long a publisher is slowed down, at most.
@@ -273,13 +273,24 @@ struct Handoff {
 
 impl Handoff {
     /// Does what follows from the store's answer, and passes it on.
-    fn settle(mut self, published: Result<Published>) -> Result<Published> {
+    fn settle(self, published: Result<Published>) -> Result<Published> {
         match &published {
             Ok(Published::Fresh) => self.complete(),
-            Ok(_) => self.owed.clear(),
+            Ok(_) => self.release(),
             Err(_) => {}
         }
         published
+    }
+
+    /// Gives up the room that was asked for. A claim may have found a lane without any meanwhile, and counts on whoever had
+    /// it to ask again.
+    fn release(mut self) {
+        for Owed { lane, slot, .. } in self.owed.drain(..) {
+            drop(slot);
+            if lane.wants_more() == Refill::Claim {
+                self.deliverer.notes.send(Note::Due(lane.tenant, lane.endpoint, self.now));
+            }
+        }
     }
 
     fn complete(mut self) {

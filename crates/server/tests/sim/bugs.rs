@@ -54,3 +54,20 @@ fn what_a_publisher_that_hung_up_had_asked_for_is_delivered() {
         ..Plan::calm()
     });
 }
+
+#[test]
+fn a_claim_that_found_no_room_but_what_was_reserved_is_made_again() {
+    let calm = Plan::calm();
+    check(|| Plan {
+        bounds: Bounds { lane_capacity: 1, ..calm.bounds },
+        arrivals: vec![Arrival { has_key: true, ..arrival(100) }],
+        script: vec![
+            // The event is kept; its publisher hears of a failure, and repeats the request, for which there is room.
+            ("publish", fails(Moment::AfterCommit, 1)),
+            // Given back and claimed while the repeat is on its way, which turns out to need no room.
+            ("give_back", takes(1_200)),
+            ("publish", takes(500)),
+        ],
+        ..Plan::calm()
+    });
+}
