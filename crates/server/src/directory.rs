@@ -136,7 +136,7 @@ impl TenantView {
 pub struct Directory {
     snapshot: ArcSwap<Snapshot>,
     refreshing: Mutex<()>,
-    /// A refresh failed: the picture may be older than the store.
+    /// A refresh or a change failed: the picture may be older than the store.
     is_stale: AtomicBool,
     composing: Composing,
 }
@@ -166,9 +166,14 @@ impl Directory {
         self.snapshot.load_full()
     }
 
-    /// Whether a refresh failed, so that everything is to be read anew.
+    /// Whether a refresh or a change failed, so that everything is to be read anew.
     pub fn is_stale(&self) -> bool {
         self.is_stale.load(Ordering::Acquire)
+    }
+
+    /// Takes the picture for stale: something may have changed in the store that was not told.
+    pub fn doubt(&self) {
+        self.is_stale.store(true, Ordering::Release);
     }
 
     /// Reads everything anew.

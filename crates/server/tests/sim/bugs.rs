@@ -56,6 +56,24 @@ fn what_a_publisher_that_hung_up_had_asked_for_is_delivered() {
 }
 
 #[test]
+fn a_change_whose_answer_got_lost_is_taken_in() {
+    check(|| Plan {
+        endpoints: endpoint(
+            Nature::Healthy,
+            &[(100, Change::Deactivate), (300, Change::Activate)],
+        ),
+        script: vec![
+            ("update_endpoint", takes(1)),
+            // However often the admin tries.
+            ("update_endpoint", fails(Moment::AfterCommit, 1)),
+            ("update_endpoint", fails(Moment::AfterCommit, 1)),
+            ("update_endpoint", fails(Moment::AfterCommit, 1)),
+        ],
+        ..Plan::calm()
+    });
+}
+
+#[test]
 fn a_claim_that_found_no_room_but_what_was_reserved_is_made_again() {
     let calm = Plan::calm();
     check(|| Plan {
