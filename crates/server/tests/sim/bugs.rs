@@ -89,3 +89,21 @@ fn a_claim_that_found_no_room_but_what_was_reserved_is_made_again() {
         ..Plan::calm()
     });
 }
+
+#[test]
+fn a_repeated_give_back_takes_nothing_from_a_worker() {
+    check(|| Plan {
+        endpoints: endpoint(Nature::Healthy, &[(500, Change::Resend)]),
+        arrivals: vec![arrival(50), arrival(100)],
+        script: vec![
+            ("publish", takes(1)),
+            ("record_all", takes(1)),
+            // The second event is kept, though nobody hears of it, and then given back, though nobody hears of it.
+            ("publish", fails(Moment::AfterCommit, 1)),
+            ("give_back", fails(Moment::AfterCommit, 1)),
+            // The resend has both claimed, and its record is on its way when the give-back is repeated.
+            ("record_all", takes(1_500)),
+        ],
+        ..Plan::calm()
+    });
+}
