@@ -260,14 +260,24 @@ impl Dispatch {
                 }
             }
             Done::AllDue(Err(error)) => {
-                // Each endpoint's next event, retry or change asks for the rest.
-                tracing::error!("what is owed could not be read: {error}");
+                tracing::error!("what is owed could not be read, and will be: {error}");
+                self.look_again(STORE_AGAIN);
             }
             Done::Due(tenant, endpoint, Err(error)) => {
                 tracing::error!(%endpoint, "what it is owed could not be read, and will be: {error}");
                 self.schedule.add(tenant, endpoint, later);
             }
         }
+    }
+
+    /// Asks for everything that is owed, after a while.
+    fn look_again(&mut self, after: Duration) {
+        let (store, pause) = (self.deliverer.store.clone(), self.deliverer.clock.sleep(after));
+        let ask = async move {
+            pause.await;
+            Done::AllDue(store.earliest_due().await)
+        };
+        self.under_way.push(ask.boxed());
     }
 
     /// Those strays that waited for the claim's end are given back.
@@ -310,10 +320,7 @@ impl Dispatch {
                 self.under_way.push(ask.boxed());
             }
             Note::Strays(strays) => self.take_strays(strays),
-            Note::LookAgain => {
-                self.under_way
-                    .push(async move { Done::AllDue(store.earliest_due().await) }.boxed());
-            }
+            Note::LookAgain => self.look_again(Duration::ZERO),
         }
     }
 }

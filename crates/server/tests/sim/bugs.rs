@@ -74,6 +74,29 @@ fn a_change_whose_answer_got_lost_is_taken_in() {
 }
 
 #[test]
+fn what_is_owed_is_looked_up_again_until_the_store_answers() {
+    check(|| Plan {
+        // The receiver answers 500, so that a retry waits for the activation.
+        endpoints: endpoint(
+            Nature::Broken,
+            &[(300, Change::Deactivate), (2_000, Change::Activate)],
+        ),
+        arrivals: vec![arrival(50)],
+        script: vec![
+            ("update_endpoint", takes(1)),
+            ("update_endpoint", fails(Moment::AfterCommit, 1)),
+            ("update_endpoint", fails(Moment::AfterCommit, 1)),
+            ("update_endpoint", fails(Moment::AfterCommit, 1)),
+            ("earliest_due", takes(1)),
+            ("earliest_due", fails(Moment::BeforeCommit, 1)),
+            ("earliest_due", fails(Moment::BeforeCommit, 1)),
+            ("earliest_due", fails(Moment::BeforeCommit, 1)),
+        ],
+        ..Plan::calm()
+    });
+}
+
+#[test]
 fn a_claim_that_found_no_room_but_what_was_reserved_is_made_again() {
     let calm = Plan::calm();
     check(|| Plan {
