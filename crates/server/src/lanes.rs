@@ -289,7 +289,10 @@ impl Lane {
 
     fn refill(&self, state: &State) -> Refill {
         let is_half_empty = state.held() <= self.bounds.lane_capacity / 2;
-        if state.has_backlog && !state.is_claiming && is_half_empty && self.share.room() > 0 {
+        // Without memory the claim is put off, and made again by itself; where this lane holds something, whoever works on
+        // that asks again instead.
+        let may_claim = self.share.room() > 0 || self.share.is_empty();
+        if state.has_backlog && !state.is_claiming && is_half_empty && may_claim {
             Refill::Claim
         } else {
             Refill::No
@@ -611,6 +614,19 @@ mod tests {
         assert!(!lane.dismiss(), "there is still work");
         assert_eq!(lane.clear().len(), 3);
         assert!(lane.dismiss());
+    }
+
+    #[test]
+    fn a_lane_that_has_emptied_asks_for_more_though_others_hold_all_memory() {
+        let (lanes, lane) = lanes();
+        lane.reserve(1).unwrap().fill(delivery(1, 1));
+        let others = [2, 3].map(|id| lanes.lane(TenantId::new(1), EndpointId::new(id)));
+        let _held = others.map(|other| other.reserve(800).unwrap());
+        assert_eq!(lane.begin_claim(), Begun::Asks);
+        let Turn::Job(job, Refill::No) = lane.turn(false) else { panic!("there is no job") };
+        drop(job);
+        assert_eq!(lane.wants_more(), Refill::Claim, "nobody else would ask");
+        assert_eq!(lane.begin_claim(), Begun::Later);
     }
 
     #[tokio::test]
