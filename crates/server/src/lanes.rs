@@ -631,8 +631,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_publisher_waits_for_a_prompt_receiver_alone() {
-        let lanes =
-            Lanes::new(Bounds { lane_capacity: 1_000, bytes: 1 << 20, ..BOUNDS });
+        let lanes = Lanes::new(Bounds { lane_capacity: 1_000, bytes: 1 << 20, ..BOUNDS });
         let lane = lanes.lane(TenantId::new(1), EndpointId::new(1));
         let slots: Vec<_> = (0..lane.busy.waiting()).map(|_| lane.reserve(1).unwrap()).collect();
         assert!(poll!(pin!(lane.catch_up())).is_ready(), "nothing is known of this receiver");

@@ -58,10 +58,7 @@ fn what_a_publisher_that_hung_up_had_asked_for_is_delivered() {
 #[test]
 fn a_change_whose_answer_got_lost_is_taken_in() {
     check(|| Plan {
-        endpoints: endpoint(
-            Nature::Healthy,
-            &[(100, Change::Deactivate), (300, Change::Activate)],
-        ),
+        endpoints: endpoint(Nature::Healthy, &[(100, Change::Deactivate), (300, Change::Activate)]),
         script: vec![
             ("update_endpoint", takes(1)),
             // However often the admin tries.

@@ -101,6 +101,28 @@ pub struct Counts {
     pub fenced: u64,
 }
 
+impl Counts {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.accepted += other.accepted;
+        self.lives += other.lives;
+        self.duplicates += other.duplicates;
+        self.fenced += other.fenced;
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { requests, accepted, lives, duplicates, fenced } = self;
+        write!(
+            f,
+            "{accepted} events accepted, {requests} requests, {lives} processes, {duplicates} requests again though the \
+             receiver had acknowledged, {fenced} records of a dead process refused"
+        )
+    }
+}
+
 struct Limits {
     per_endpoint: usize,
     concurrency: usize,
@@ -309,7 +331,11 @@ impl Ledger {
 
     /// The secret that an endpoint began with.
     pub fn first_secret(&mut self, endpoint: EndpointId, text: SigningSecret) {
-        self.endpoints[index(endpoint)].secrets.push(Secret { text, grace_until: None, ends: None });
+        self.endpoints[index(endpoint)].secrets.push(Secret {
+            text,
+            grace_until: None,
+            ends: None,
+        });
     }
 
     /// A secret was made for an endpoint, and the one before it signs until then.
@@ -404,8 +430,7 @@ impl Ledger {
         self.check_place(place, "signed");
         self.check_signature(world.wall(), place, request, Written::No);
         self.check_is_owed(world, owed);
-        let is_payload =
-            self.kept.get(&owed.0).is_some_and(|kept| kept.payload == *request.body());
+        let is_payload = self.kept.get(&owed.0).is_some_and(|kept| kept.payload == *request.body());
         self.require(is_payload, "what is sent is what was published", || name.clone());
         name
     }
@@ -556,7 +581,12 @@ impl Ledger {
         });
     }
 
-    fn check_has_ended(&mut self, delivery: &DeliveryState, is_deleted: &[bool], is_active: &[bool]) {
+    fn check_has_ended(
+        &mut self,
+        delivery: &DeliveryState,
+        is_deleted: &[bool],
+        is_active: &[bool],
+    ) {
         let tries = self.tries.get(&delivery.id).map_or(0, Vec::len);
         let attempts_max = self.waits.len() + 1;
         let endpoint = index(delivery.endpoint);

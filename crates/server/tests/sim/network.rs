@@ -254,9 +254,7 @@ async fn converse(
             world.note(|| format!("{} broke off, read: {has_read}", flight.id));
             Err(closed(true))
         }
-        Conduct::Hangs | Conduct::TakesNothing | Conduct::WasClosed => {
-            std::future::pending().await
-        }
+        Conduct::Hangs | Conduct::TakesNothing | Conduct::WasClosed => std::future::pending().await,
     }
 }
 

@@ -147,8 +147,7 @@ impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed, "plan");
         let heals_at = rng.millis(5_000, 40_000);
-        let endpoints: Vec<_> =
-            (0..rng.size(1, 5)).map(|_| endpoint(&mut rng, heals_at)).collect();
+        let endpoints: Vec<_> = (0..rng.size(1, 5)).map(|_| endpoint(&mut rng, heals_at)).collect();
         let waits = [&[500, 2_000][..], &[1_000, 3_000, 9_000], &[2_000], &[300, 300, 300, 5_000]];
         let waits = rng.pick(&waits).iter().map(|&wait| Duration::from_millis(wait)).collect();
         let bounds = Bounds {
@@ -271,8 +270,7 @@ fn weather(rng: &mut Rng, heals_at: Duration) -> Vec<Spell> {
         .into_iter()
         .map(|from| {
             let flaky = rng.between(5, 60);
-            let kind =
-                *rng.pick(&[SpellKind::Stall, SpellKind::Outage, SpellKind::Flaky(flaky)]);
+            let kind = *rng.pick(&[SpellKind::Stall, SpellKind::Outage, SpellKind::Flaky(flaky)]);
             Spell { from, until: (from + rng.millis(100, 8_000)).min(heals_at), kind }
         })
         .collect()

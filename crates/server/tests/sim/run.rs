@@ -14,12 +14,10 @@ use postrider::{
     publish::{Acceptance, NewEvent},
     vault::Place as Row,
 };
-use postrider_kernel::{
-    EventData, EventId, EventType, SecretId, SigningSecret, delivery::Status,
-};
+use postrider_kernel::{EventData, EventId, EventType, SecretId, SigningSecret, delivery::Status};
 use postrider_store::{
-    Actor, By, EndpointChange, IdempotencyKey, NewEndpoint, NewSecret, NewTenant, Resent,
-    Store, StoreError, memory::DeliveryState,
+    Actor, By, EndpointChange, IdempotencyKey, NewEndpoint, NewSecret, NewTenant, Resent, Store,
+    StoreError, memory::DeliveryState,
 };
 use serde_json::value::RawValue;
 use tokio::{task::JoinSet, time::timeout};
@@ -445,8 +443,13 @@ impl Outer {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         if !self.is_settled() {
-            let open: Vec<_> =
-                self.world.store.deliveries().into_iter().filter(|d| !self.has_settled(d)).collect();
+            let open: Vec<_> = self
+                .world
+                .store
+                .deliveries()
+                .into_iter()
+                .filter(|d| !self.has_settled(d))
+                .collect();
             self.world.ledger().violate("every delivery ends", format!("in time: {open:?}"));
         }
         let held = self.life.lanes.bytes_held();

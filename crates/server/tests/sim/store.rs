@@ -14,10 +14,7 @@ use postrider_kernel::{
 };
 use postrider_store::*;
 
-use crate::{
-    plan::SpellKind,
-    world::World,
-};
+use crate::{plan::SpellKind, world::World};
 
 /// The store as one process sees it.
 pub struct SimStore {
@@ -75,8 +72,7 @@ impl SimStore {
                 SpellKind::Outage => fails = Some(Moment::BeforeCommit),
                 SpellKind::Flaky(percent) if chance.percent(percent) => {
                     let is_lost = manner != Manner::Reads && chance.percent(50);
-                    fails =
-                        Some(if is_lost { Moment::AfterCommit } else { Moment::BeforeCommit });
+                    fails = Some(if is_lost { Moment::AfterCommit } else { Moment::BeforeCommit });
                 }
                 SpellKind::Flaky(_) => {}
             }
@@ -97,8 +93,7 @@ impl SimStore {
         let lingers = manner == Manner::Lingers && world.store_chance().percent(50);
         let number = world.count_call(verb);
         let job = async move {
-            let mut pending =
-                Pending { commit: Some(commit), verb, number, lingers, world };
+            let mut pending = Pending { commit: Some(commit), verb, number, lingers, world };
             pause(fate.before).await;
             let (world, Some(commit)) = (pending.world.clone(), pending.commit.take()) else {
                 return Err(unavailable());
@@ -360,6 +355,8 @@ impl Store for SimStore {
     ) -> Result<Claim> {
         self.call("claim_due", Manner::Reads, move |world| {
             let claim = model!(world.claim_due(endpoint, now, limit, lease))?;
+            let ids: Vec<_> = claim.deliveries.iter().map(|delivery| delivery.id).collect();
+            world.note(|| format!("endpoint {endpoint} has {ids:?} claimed"));
             world.ledger().claimed(&claim, now, world.latest_wall());
             world.count_commit();
             Ok(claim)

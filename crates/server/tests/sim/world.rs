@@ -83,7 +83,10 @@ impl World {
     // ---- time ----
 
     /// A process begins; the runtime's clock is from now on the time.
-    #[allow(clippy::disallowed_methods, reason = "the runtime's clock is paused: it is simulated time")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the runtime's clock is paused: it is simulated time"
+    )]
     pub fn begin_life(&self) {
         *lock(&self.time.life_began) = Some(Instant::now());
         self.is_killed.store(false, Ordering::Relaxed);
@@ -99,7 +102,10 @@ impl World {
     }
 
     /// Time since the run began.
-    #[allow(clippy::disallowed_methods, reason = "the runtime's clock is paused: it is simulated time")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the runtime's clock is paused: it is simulated time"
+    )]
     pub fn elapsed(&self) -> Duration {
         let carried = Duration::from_micros(self.time.carried_micros.load(Ordering::Relaxed));
         let began = *lock(&self.time.life_began);
