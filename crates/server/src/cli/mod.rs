@@ -8,6 +8,7 @@ mod doctor;
 mod event;
 mod jwt_secret;
 mod listen;
+mod migrate;
 mod output;
 mod receiver;
 mod serve;
@@ -42,6 +43,7 @@ enum Command {
     Token(token::TokenCommand),
     JwtSecret(jwt_secret::JwtSecretCommand),
     Tenant(tenant::TenantCommand),
+    Migrate(migrate::Migrate),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
@@ -94,6 +96,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Token(command) => command.run().await,
         Command::JwtSecret(command) => command.run().await,
         Command::Tenant(command) => command.run().await,
+        Command::Migrate(command) => command.run().await,
         Command::Doctor(command) => command.run().await,
         Command::Completions(command) => command.run(),
     }

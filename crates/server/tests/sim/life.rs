@@ -12,6 +12,7 @@ use postrider::{
     dispatch::{Dispatch, Notes},
     ids::Ids,
     lanes::Lanes,
+    node,
     permits::Permits,
     publish::Publisher,
     record::{Recorder, RecordingState, Records},
@@ -71,7 +72,7 @@ impl Life {
         let lanes = Arc::new(Lanes::new(plan.bounds));
         let (records, finished) = Records::channel();
         let recording = Arc::<RecordingState>::default();
-        let lease = store.begin_life().await?;
+        let (life, _) = node::begin_life(&*store, &clock, &directory).await?;
         world.ledger().life = Some((lanes.clone(), vault.clone()));
         let recorder = Arc::new(Recorder {
             store: store.clone(),
@@ -80,7 +81,6 @@ impl Life {
             clock: clock.clone(),
             ids: ids.clone(),
             notes: notes.clone(),
-            lease,
             state: recording.clone(),
             stopping: stopping.clone(),
         });
@@ -94,7 +94,7 @@ impl Life {
             ids: ids.clone(),
             notes: notes.clone(),
             permits: Permits::new(plan.concurrency, plan.concurrency),
-            lease,
+            life: life.clone(),
             schedule,
             request_timeout: plan.request_timeout,
             workers: workers.clone(),
@@ -116,21 +116,22 @@ impl Life {
             ids,
             lanes: lanes.clone(),
             notes: notes.clone(),
+            life,
         });
         let upkeep = Upkeep {
             store,
-            vault,
+            vault: vault.clone(),
             directory: directory.clone(),
             clock,
             notes,
             reserve: reserve.clone(),
             retention: RETENTION,
             idempotency_window: IDEMPOTENCY_WINDOW,
-            on_change: Box::new(|| {}),
+            on_change: Some(Box::new(|| {})),
             stopping: stopping.clone(),
         };
         loops.spawn(upkeep.run());
-        let publisher = Publisher { deliverer, lanes: lanes.clone(), reserve };
+        let publisher = Publisher { deliverer, lanes: lanes.clone(), reserve, vault };
         Ok(Self {
             publisher,
             admin,

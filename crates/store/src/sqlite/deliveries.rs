@@ -3,7 +3,7 @@
 use postrider_kernel::{
     DeliveryId, EndpointId, EventId, Next, TenantId, Timestamp, Trigger, delivery::Status,
 };
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, named_params, params};
 
 use super::{
     attempts, endpoints, events, ids,
@@ -58,7 +58,7 @@ pub(super) fn claim_due(
     let select = "SELECT 1 FROM endpoint WHERE id = ?1 AND is_active = 1 AND deleted_at IS NULL";
     let mut deliveries = Vec::new();
     if any(connection, select, [endpoint.get()])? {
-        deliveries = due(connection, endpoint, now, limit)?;
+        deliveries = due(connection, endpoint, now, limit, lease)?;
     }
     for delivery in &deliveries {
         let parameters = named_params! { ":id": delivery.id.get(), ":lease": lease.0 };
@@ -119,6 +119,7 @@ fn due(
     endpoint: EndpointId,
     now: Timestamp,
     limit: ClaimLimit,
+    lease: Lease,
 ) -> Result<Vec<ClaimedDelivery>> {
     let parameters = named_params! {
         ":endpoint_id": endpoint.get(),
@@ -140,6 +141,7 @@ fn due(
             payload: events::read_payload(row)?,
             trigger: read_trigger(row)?,
             attempts_made: narrow(row, "attempts_made")?,
+            lease,
         }))
     })
 }
@@ -155,16 +157,16 @@ fn settle(connection: &Connection, attempt: &AttemptRecord) -> Result<bool> {
     // relies on it, that attempts are gone before their event.
     let ended_at = attempt.settled_at.max(attempt.sent_at);
     let retry_at = attempt.next.retry_at();
-    let parameters = named_params! {
-        ":id": attempt.delivery.get(),
-        ":tenant_id": attempt.tenant.get(),
-        ":endpoint_id": attempt.endpoint.get(),
-        ":event_id": attempt.event.get(),
-        ":lease": attempt.lease.0,
-        ":status": status_code(status),
-        ":attempt_number": attempt.attempt_number,
-        ":due_at": retry_at.map(Timestamp::as_micros),
-        ":finished_at": retry_at.is_none().then(|| ended_at.as_micros()),
-    };
+    let parameters = params![
+        attempt.delivery.get(),
+        attempt.tenant.get(),
+        attempt.endpoint.get(),
+        attempt.event.get(),
+        attempt.lease.0,
+        status_code(status),
+        attempt.attempt_number,
+        retry_at.map(Timestamp::as_micros),
+        retry_at.is_none().then(|| ended_at.as_micros()),
+    ];
     Ok(execute(connection, sql!("settle_delivery"), parameters)? > 0)
 }

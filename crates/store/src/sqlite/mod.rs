@@ -8,6 +8,7 @@
 //! connection, and their statements in `sql/`.
 
 mod accounts;
+pub(crate) mod archive;
 mod attempts;
 mod audit;
 mod catalogue;
@@ -39,6 +40,7 @@ use postrider_kernel::{
 };
 use rusqlite::Connection;
 
+pub use self::archive::{back_up, restore};
 use self::{
     connect::Durability,
     migrate::MIGRATIONS,
@@ -76,6 +78,13 @@ impl SqliteStore {
     /// do; answers [`StoreError::Unavailable`] when the file can't be opened or written.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_with(path, Durability::Disk)
+    }
+
+    /// Brings a file, which is made where there is none, to the newest schema, and answers the steps that this took. Refuses
+    /// what [`SqliteStore::open`] refuses.
+    pub fn migrate(path: &Path) -> Result<Vec<&'static str>> {
+        let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        migrate::migrate(&mut Writer::open(path, Durability::Disk)?.connection, MIGRATIONS)
     }
 
     fn open_with(path: &Path, durability: Durability) -> Result<Self> {
