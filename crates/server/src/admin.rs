@@ -244,13 +244,23 @@ impl Admin {
         .await
     }
 
-    /// Runs a change as a task of its own, so that it ends even when the request's future is dropped.
+    /// Runs a change as a task of its own, so that it ends even when the request's future is dropped. One that failed may
+    /// be in the store all the same, where its answer got lost; so the directory is read anew.
     async fn to_its_end<T, F>(&self, change: impl FnOnce(Arc<Parts>) -> F) -> Answer<T>
     where
         T: Send + 'static,
         F: Future<Output = Answer<T>> + Send + 'static,
     {
-        tokio::spawn(change(self.0.clone())).await.unwrap_or(Err(AdminError::Interrupted))
+        let parts = self.0.clone();
+        let changing = change(parts.clone());
+        let to_the_end = async move {
+            let changed = changing.await;
+            if changed.is_err() {
+                parts.directory.doubt();
+            }
+            changed
+        };
+        tokio::spawn(to_the_end).await.unwrap_or(Err(AdminError::Interrupted))
     }
 }
 

@@ -41,6 +41,11 @@ impl Budget {
         Arc::new(Self { held: AtomicUsize::new(0), bytes_max })
     }
 
+    /// How many bytes are held.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// A share that holds nothing yet.
     pub fn share(self: &Arc<Self>) -> Share {
         Share { budget: self.clone(), held: Arc::default() }

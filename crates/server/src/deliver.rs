@@ -268,6 +268,7 @@ impl Worker {
     /// Gives a delivery back after a while, without a permit, so that those who have connections go on.
     async fn wait_for_sockets(&mut self, job: Job) {
         tokio::select! {
+            biased;
             () = self.deliverer.stopping.cancelled() => {}
             () = self.deliverer.clock.sleep(SHORTAGE_PAUSE) => {}
         }

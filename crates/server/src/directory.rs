@@ -169,7 +169,7 @@ pub struct Directory {
     refreshing: tokio::sync::Mutex<()>,
     /// Endpoints that were replaced, and whose gates may still hold somebody who signs by the old picture.
     replaced: Mutex<BTreeSet<(TenantId, EndpointId)>>,
-    /// A refresh failed: the picture may be older than the store.
+    /// A refresh or a change failed: the picture may be older than the store.
     is_stale: AtomicBool,
     composing: Composing,
 }
@@ -200,9 +200,14 @@ impl Directory {
         self.snapshot.load_full()
     }
 
-    /// Whether a refresh failed, so that everything is to be read anew.
+    /// Whether a refresh or a change failed, so that everything is to be read anew.
     pub fn is_stale(&self) -> bool {
         self.is_stale.load(Ordering::Acquire)
+    }
+
+    /// Takes the picture for stale: something may have changed in the store that was not told.
+    pub fn doubt(&self) {
+        self.is_stale.store(true, Ordering::Release);
     }
 
     /// Reads everything anew.

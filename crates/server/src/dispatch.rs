@@ -4,7 +4,7 @@
 //! What it claims goes into the endpoint's lane; a lane without room is asked again when it has run half empty.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -82,6 +82,11 @@ pub struct Dispatch {
     notes: mpsc::UnboundedReceiver<Note>,
     schedule: Schedule,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
+    claiming: HashSet<EndpointId>,
+    /// Of these endpoints so many batches of strays are being given back.
+    giving_back: HashMap<EndpointId, usize>,
+    /// Strays of endpoints that are being claimed for.
+    strays: Vec<Stray>,
 }
 
 /// What the store answered.
@@ -136,7 +141,16 @@ impl Dispatch {
         for (tenant, endpoint, due) in deliverer.store.earliest_due().await? {
             schedule.add(tenant, endpoint, due);
         }
-        Ok(Self { deliverer, lanes, notes, schedule, under_way: FuturesUnordered::new() })
+        Ok(Self {
+            deliverer,
+            lanes,
+            notes,
+            schedule,
+            under_way: FuturesUnordered::new(),
+            claiming: HashSet::new(),
+            giving_back: HashMap::new(),
+            strays: Vec::new(),
+        })
     }
 
     /// Runs until the service stops.
@@ -174,6 +188,11 @@ impl Dispatch {
         if !self.is_deliverable(tenant, endpoint) {
             return;
         }
+        // Asked again once they are back: a give-back whose answer got lost is repeated, and what was claimed in between
+        // would be given back from under the worker that attempts it.
+        if self.giving_back.contains_key(&endpoint) {
+            return;
+        }
         let lane = self.lanes.lane(tenant, endpoint);
         let now = self.deliverer.clock.now();
         let limit = match lane.begin_claim() {
@@ -181,6 +200,7 @@ impl Dispatch {
             Begun::Asks => return,
             Begun::Later => return self.schedule.add(tenant, endpoint, now.plus(MEMORY_AGAIN)),
         };
+        self.claiming.insert(endpoint);
         let (store, lease) = (self.deliverer.store.clone(), self.deliverer.life.lease());
         let claim = async move {
             Done::Claimed(lane, now, store.claim_due(endpoint, now, limit, lease).await)
@@ -190,6 +210,9 @@ impl Dispatch {
 
     fn take_in(&mut self, done: Done) {
         let later = self.deliverer.clock.now().plus(STORE_AGAIN);
+        if let Done::Claimed(lane, ..) = &done {
+            self.end_claim(lane.endpoint);
+        }
         match done {
             Done::Claimed(lane, asked_at, Ok(claim)) => {
                 let claimed = claim.deliveries.len();
@@ -221,6 +244,14 @@ impl Dispatch {
             Done::GivenBack(strays) => {
                 // When each was due is in the store; now is soon enough to ask.
                 let now = self.deliverer.clock.now();
+                for endpoint in endpoints_of(&strays) {
+                    if let Entry::Occupied(mut batches) = self.giving_back.entry(endpoint) {
+                        *batches.get_mut() -= 1;
+                        if *batches.get() == 0 {
+                            batches.remove();
+                        }
+                    }
+                }
                 for stray in strays {
                     self.schedule.add(stray.tenant, stray.endpoint, now);
                 }
@@ -231,14 +262,48 @@ impl Dispatch {
                 }
             }
             Done::AllDue(Err(error)) => {
-                // Each endpoint's next event, retry or change asks for the rest.
-                tracing::error!("what is owed could not be read: {error}");
+                tracing::error!("what is owed could not be read, and will be: {error}");
+                self.look_again(STORE_AGAIN);
             }
             Done::Due(tenant, endpoint, Err(error)) => {
                 tracing::error!(%endpoint, "what it is owed could not be read, and will be: {error}");
                 self.schedule.add(tenant, endpoint, later);
             }
         }
+    }
+
+    /// Asks for everything that is owed, after a while.
+    fn look_again(&mut self, after: Duration) {
+        let (store, pause) = (self.deliverer.store.clone(), self.deliverer.clock.sleep(after));
+        let ask = async move {
+            pause.await;
+            Done::AllDue(store.earliest_due().await)
+        };
+        self.under_way.push(ask.boxed());
+    }
+
+    /// Those strays that waited for the claim's end are given back.
+    fn end_claim(&mut self, endpoint: EndpointId) {
+        self.claiming.remove(&endpoint);
+        if !self.strays.is_empty() {
+            let strays = std::mem::take(&mut self.strays);
+            self.take_strays(strays);
+        }
+    }
+
+    /// Gives strays back, those of endpoints that are being claimed for a little later.
+    fn take_strays(&mut self, strays: Vec<Stray>) {
+        let is_claiming = |stray: &Stray| self.claiming.contains(&stray.endpoint);
+        let (wait, strays): (Vec<_>, Vec<_>) = strays.into_iter().partition(is_claiming);
+        self.strays.extend(wait);
+        if strays.is_empty() {
+            return;
+        }
+        for endpoint in endpoints_of(&strays) {
+            *self.giving_back.entry(endpoint).or_default() += 1;
+        }
+        let Deliverer { store, clock, .. } = &*self.deliverer;
+        self.under_way.push(give_back(store.clone(), clock.clone(), strays).boxed());
     }
 
     fn is_deliverable(&self, tenant: TenantId, endpoint: EndpointId) -> bool {
@@ -256,16 +321,15 @@ impl Dispatch {
                 };
                 self.under_way.push(ask.boxed());
             }
-            Note::Strays(strays) => {
-                let clock = self.deliverer.clock.clone();
-                self.under_way.push(give_back(store, clock, strays).boxed());
-            }
-            Note::LookAgain => {
-                self.under_way
-                    .push(async move { Done::AllDue(store.earliest_due().await) }.boxed());
-            }
+            Note::Strays(strays) => self.take_strays(strays),
+            Note::LookAgain => self.look_again(Duration::ZERO),
         }
     }
+}
+
+/// The endpoints of strays, each once.
+fn endpoints_of(strays: &[Stray]) -> BTreeSet<EndpointId> {
+    strays.iter().map(|stray| stray.endpoint).collect()
 }
 
 /// Gives strays back to the store, however often that takes.

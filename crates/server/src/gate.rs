@@ -42,6 +42,7 @@ impl Gate {
         tokio::pin!(drained);
         loop {
             tokio::select! {
+                biased;
                 _ = &mut drained => return,
                 () = clock.sleep(PATIENCE) => self.give_up.notify_waiters(),
             }

@@ -29,6 +29,8 @@ pub struct Bounds {
     pub bytes: usize,
     /// Requests in flight to one endpoint.
     pub endpoint_concurrency: u32,
+    /// How many processors this machine has, which is what quick receivers share.
+    pub processors: u32,
 }
 
 /// All lanes. They come to be when they are first asked for.
@@ -147,7 +149,7 @@ impl Lanes {
             lanes: RwLock::default(),
             bounds,
             budget: Budget::new(bounds.bytes),
-            busy: Busy::new(),
+            busy: Busy::new(bounds.processors),
         }
     }
 
@@ -161,6 +163,11 @@ impl Lanes {
         let make =
             || Lane::new(tenant, endpoint, self.bounds, self.budget.share(), self.busy.clone());
         lanes.entry(endpoint).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    /// How many payload bytes wait in memory.
+    pub fn bytes_held(&self) -> usize {
+        self.budget.held()
     }
 
     /// An endpoint's lane, if it has one already.
@@ -294,7 +301,10 @@ impl Lane {
 
     fn refill(&self, state: &State) -> Refill {
         let is_half_empty = state.held() <= self.bounds.lane_capacity / 2;
-        if state.has_backlog && !state.is_claiming && is_half_empty && self.share.room() > 0 {
+        // Without memory the claim is put off, and made again by itself; where this lane holds something, whoever works on
+        // that asks again instead.
+        let may_claim = self.share.room() > 0 || self.share.is_empty();
+        if state.has_backlog && !state.is_claiming && is_half_empty && may_claim {
             Refill::Claim
         } else {
             Refill::No
@@ -497,7 +507,8 @@ mod tests {
     use postrider_store::Lease;
     use std::pin::pin;
 
-    const BOUNDS: Bounds = Bounds { lane_capacity: 4, bytes: 800, endpoint_concurrency: 4 };
+    const BOUNDS: Bounds =
+        Bounds { lane_capacity: 4, bytes: 800, endpoint_concurrency: 4, processors: 2 };
 
     fn delivery(id: i64, payload_bytes: usize) -> ClaimedDelivery {
         ClaimedDelivery {
@@ -619,10 +630,22 @@ mod tests {
         assert!(lane.dismiss());
     }
 
+    #[test]
+    fn a_lane_that_has_emptied_asks_for_more_though_others_hold_all_memory() {
+        let (lanes, lane) = lanes();
+        lane.reserve(1).unwrap().fill(delivery(1, 1));
+        let others = [2, 3].map(|id| lanes.lane(TenantId::new(1), EndpointId::new(id)));
+        let _held = others.map(|other| other.reserve(800).unwrap());
+        assert_eq!(lane.begin_claim(), Begun::Asks);
+        let Turn::Job(job, Refill::No) = lane.turn(false) else { panic!("there is no job") };
+        drop(job);
+        assert_eq!(lane.wants_more(), Refill::Claim, "nobody else would ask");
+        assert_eq!(lane.begin_claim(), Begun::Later);
+    }
+
     #[tokio::test]
     async fn a_publisher_waits_for_a_prompt_receiver_alone() {
-        let lanes =
-            Lanes::new(Bounds { lane_capacity: 1_000, bytes: 1 << 20, endpoint_concurrency: 4 });
+        let lanes = Lanes::new(Bounds { lane_capacity: 1_000, bytes: 1 << 20, ..BOUNDS });
         let lane = lanes.lane(TenantId::new(1), EndpointId::new(1));
         let slots: Vec<_> = (0..lane.busy.waiting()).map(|_| lane.reserve(1).unwrap()).collect();
         assert!(poll!(pin!(lane.catch_up())).is_ready(), "nothing is known of this receiver");

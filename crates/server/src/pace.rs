@@ -5,12 +5,10 @@
 //! lanes whose receivers are quick share a width, and a length of queue, that is enough to keep the machine busy.
 
 use std::{
-    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -97,13 +95,9 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// None yet, on this machine.
-    pub fn new() -> Arc<Self> {
-        let processors = thread::available_parallelism().map_or(1, NonZero::get);
-        Arc::new(Self {
-            lanes: AtomicU32::new(0),
-            processors: u32::try_from(processors).unwrap_or(u32::MAX),
-        })
+    /// None yet, on a machine with so many processors.
+    pub fn new(processors: u32) -> Arc<Self> {
+        Arc::new(Self { lanes: AtomicU32::new(0), processors })
     }
 
     /// One more.

@@ -3,9 +3,10 @@
 //! A delivery whose lane has room begins leased to this process and goes into the lane as soon as the commit is on disk;
 //! the others begin pending, and are claimed later.
 
-use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
 use postrider_kernel::{
     Created, DeliveryId, EndpointId, EventData, EventId, EventType, Timestamp, Trigger, event,
 };
@@ -13,13 +14,14 @@ use postrider_store::{
     ClaimedDelivery, IdKind, IdempotencyKey, Lease, NewDelivery, Publication, PublishAnswer,
     Published, Result, StoreError,
 };
+use tokio::runtime::Handle;
 
 use crate::{
     deliver::Deliverer,
     directory::TenantView,
     disk::Reserve,
     dispatch::{Note, Stray},
-    lanes::{Lane, Lanes, Slot},
+    lanes::{Lane, Lanes, Refill, Slot},
     vault::Vault,
 };
 
@@ -82,15 +84,11 @@ impl Publisher {
             let mut publication = self.prepare(&tenant, &event, &mut ids, &mut handoff)?;
             publication.idempotency = idempotency.clone();
             let answer = answer_of(&publication);
-            let published = self.deliverer.store.publish(publication).await?;
-            if published == Published::Fresh {
-                handoff.complete();
-                return Ok(Acceptance::Accepted(answer));
-            }
-            // Nothing was added.
-            handoff.owed.clear();
-            match published {
-                Published::Fresh | Published::Stale => tenant = self.look_again(&tenant).await?,
+            let store = self.deliverer.store.clone();
+            let kept = async move { handoff.settle(store.publish(publication).await) };
+            match to_its_end(kept).await? {
+                Published::Fresh => return Ok(Acceptance::Accepted(answer)),
+                Published::Stale => tenant = self.look_again(&tenant).await?,
                 Published::Repeat(earlier) => return Ok(Acceptance::Accepted(earlier)),
                 Published::KeyReused => return Ok(Acceptance::KeyReused),
             }
@@ -122,11 +120,11 @@ impl Publisher {
                 publications.push(self.prepare(&tenant, event, &mut ids, &mut handoff)?);
             }
             let answers = publications.iter().map(answer_of).collect();
-            if self.deliverer.store.publish_all(publications).await? != Published::Stale {
-                handoff.complete();
+            let store = self.deliverer.store.clone();
+            let kept = async move { handoff.settle(store.publish_all(publications).await) };
+            if to_its_end(kept).await? != Published::Stale {
                 return Ok(answers);
             }
-            handoff.owed.clear();
             tenant = self.look_again(&tenant).await?;
         }
         Err(stale_directory())
@@ -150,6 +148,7 @@ impl Publisher {
         let mut lanes = std::pin::pin!(lanes);
         if futures_util::poll!(&mut lanes).is_pending() {
             tokio::select! {
+                biased;
                 () = lanes => {}
                 () = self.deliverer.clock.sleep(PATIENCE) => {
                     for &endpoint in tenant.subscribers(event_type) {
@@ -248,6 +247,35 @@ fn answer_of(publication: &Publication) -> PublishAnswer {
     }
 }
 
+/// Runs what was begun to its end, though a publisher that hangs up makes its request's future vanish: a publication that
+/// is on its way can't be called back, and what it leases must find whoever works on it.
+async fn to_its_end<T: Send + 'static>(begun: impl Future<Output = T> + Send + 'static) -> T {
+    let mut rest = Rest(Some(begun.boxed()));
+    std::future::poll_fn(|context| {
+        let Some(begun) = &mut rest.0 else { return Poll::Pending };
+        let ended = begun.poll_unpin(context);
+        if ended.is_ready() {
+            rest.0 = None;
+        }
+        ended
+    })
+    .await
+}
+
+/// What is left of something that was begun; dropped early, it becomes a task of its own.
+struct Rest<T: Send + 'static>(Option<BoxFuture<'static, T>>);
+
+impl<T: Send + 'static> Drop for Rest<T> {
+    fn drop(&mut self) {
+        // Without a runtime the process ends, and the next life looks after what was leased.
+        if let Some(begun) = self.0.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(begun);
+        }
+    }
+}
+
 /// One delivery of an event that is being published.
 struct Owed {
     lane: Arc<Lane>,
@@ -257,10 +285,10 @@ struct Owed {
     payload: Bytes,
 }
 
-/// Sees to it that what was leased is worked on, whatever becomes of the request.
+/// Sees to it that what was leased is worked on, whatever becomes of the publication.
 ///
-/// A publisher that hangs up makes its request's future vanish, perhaps after the commit. What was leased by then would
-/// wait for the next start; so whoever drops an uncompleted handoff reports its deliveries as strays.
+/// When the store failed, nobody knows whether it keeps the event; so whoever drops an uncompleted handoff reports its
+/// deliveries as strays. They are given back, which is nothing where there is nothing.
 struct Handoff {
     deliverer: Arc<Deliverer>,
     now: Timestamp,
@@ -271,8 +299,29 @@ struct Handoff {
 }
 
 impl Handoff {
+    /// Does what follows from the store's answer, and passes it on.
+    fn settle(self, published: Result<Published>) -> Result<Published> {
+        match &published {
+            Ok(Published::Fresh) => self.complete(),
+            Ok(_) => self.release(),
+            Err(_) => {}
+        }
+        published
+    }
+
+    /// Gives up the room that was asked for. A claim may have found a lane without any meanwhile, and counts on whoever had
+    /// it to ask again.
+    fn release(mut self) {
+        for Owed { lane, slot, .. } in self.owed.drain(..) {
+            drop(slot);
+            if lane.wants_more() == Refill::Claim {
+                self.deliverer.notes.send(Note::Due(lane.tenant, lane.endpoint, self.now));
+            }
+        }
+    }
+
     fn complete(mut self) {
-        let mut without_room = HashMap::<EndpointId, Arc<Lane>>::new();
+        let mut without_room = BTreeMap::<EndpointId, Arc<Lane>>::new();
         for Owed { lane, slot, delivery, event, payload } in self.owed.drain(..) {
             let Some(slot) = slot else {
                 without_room.insert(lane.endpoint, lane);
@@ -300,7 +349,7 @@ impl Handoff {
 
 impl Drop for Handoff {
     fn drop(&mut self) {
-        let mut without_room = HashMap::<EndpointId, Arc<Lane>>::new();
+        let mut without_room = BTreeMap::<EndpointId, Arc<Lane>>::new();
         let mut strays = Vec::new();
         for Owed { lane, slot, delivery, .. } in self.owed.drain(..) {
             let (tenant, endpoint) = (lane.tenant, lane.endpoint);

@@ -5,7 +5,7 @@
 //! ahead; and once a record has failed, nothing more is sent until one succeeds.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -220,15 +220,16 @@ impl Recorder {
                 }
             }
             tokio::select! {
-                () = self.clock.sleep(pause) => pause = (pause * 2).min(AGAIN.1),
+                biased;
                 () = self.stopping.cancelled() => return None,
+                () = self.clock.sleep(pause) => pause = (pause * 2).min(AGAIN.1),
             }
         }
     }
 
     /// Does what follows from attempts that are on disk.
     async fn follow_up(&self, recorded: impl IntoIterator<Item = (FollowUp, Recorded)>) {
-        let mut lanes = HashMap::<EndpointId, Arc<Lane>>::new();
+        let mut lanes = BTreeMap::<EndpointId, Arc<Lane>>::new();
         for (follow_up, recorded) in recorded {
             let FollowUp { job, lane, permit, next, deactivates_endpoint } = follow_up;
             let delivery = job.delivery.id;

@@ -93,6 +93,12 @@ fn raise_open_files_limit() -> usize {
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
+/// How many processors this process may use.
+fn processors() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(processors).unwrap_or(u32::MAX)
+}
+
 /// The permits that fit both the configuration and the limit of open files, of which the API and the store need a part.
 fn permits(concurrency: u32) -> anyhow::Result<Permits> {
     let (wanted, open_files) = (usize::try_from(concurrency)?, raise_open_files_limit());
@@ -164,6 +170,7 @@ impl Service {
             lane_capacity: if config.role == NodeRole::Api { 0 } else { LANE_CAPACITY },
             bytes: LANES_BYTES,
             endpoint_concurrency: config.endpoint_concurrency,
+            processors: processors(),
         }));
         let (records, finished) = Records::channel();
         let recording = Arc::<RecordingState>::default();

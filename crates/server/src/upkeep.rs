@@ -57,6 +57,7 @@ impl Upkeep {
     pub async fn run(self) {
         let stopping = self.stopping.clone();
         tokio::select! {
+            biased;
             () = stopping.cancelled() => {}
             () = self.look_around(), if self.on_change.is_some() => {}
             () = self.purge() => {}

@@ -32,10 +32,11 @@ pub use model::*;
 /// What a verb answers.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// Why a verb did nothing. Either way nothing of it was kept.
+/// Why a verb did nothing: nothing of it was kept, or, in one case, nobody knows.
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
     /// The store can't write or read right now: the disk is full, an IO error, shutting down. Worth another try later.
+    /// At the other end of a connection the answer to a commit may have got lost: then it was kept all the same.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// What is stored contradicts itself, or the caller did: a fault of ours that no other try will mend.

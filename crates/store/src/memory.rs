@@ -28,10 +28,49 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<State>);
 
+/// Where a delivery stands, for whoever checks what others did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryState {
+    /// Which.
+    pub id: DeliveryId,
+    /// What is owed.
+    pub event: EventId,
+    /// To whom.
+    pub endpoint: EndpointId,
+    /// How far it is.
+    pub status: Status,
+    /// How many tries it has had.
+    pub attempts_made: u32,
+    /// When it is or was due.
+    pub due_at: Timestamp,
+    /// Who may attempt it, while it is leased.
+    pub lease: Option<Lease>,
+}
+
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Every delivery that is kept, by id.
+    pub fn deliveries(&self) -> Vec<DeliveryState> {
+        let state = self.state();
+        let shown = |(&id, kept): (&DeliveryId, &KeptDelivery)| DeliveryState {
+            id,
+            event: kept.event,
+            endpoint: kept.endpoint,
+            status: kept.status,
+            attempts_made: kept.attempts_made,
+            due_at: kept.due_at,
+            lease: kept.lease,
+        };
+        state.deliveries.iter().map(shown).collect()
+    }
+
+    /// Every event that is kept, by id.
+    pub fn events(&self) -> Vec<EventId> {
+        self.state().events.keys().copied().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
