@@ -1,8 +1,12 @@
-//! `cargo xtask ci`: everything that has to hold before a change lands. CI runs exactly this.
+//! `cargo xtask ci`: everything that has to hold before a change lands. CI runs exactly this. Beside it, the faults that
+//! are done to the release binary, in a short form for CI and a long one.
 #![forbid(unsafe_code)]
 
 mod ci;
+mod faults;
 mod interop;
+mod soak;
+mod stage;
 mod tools;
 
 use std::{env, process::ExitCode};
@@ -11,10 +15,15 @@ const USAGE: &str = "usage: cargo xtask ci [STEP...]";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
-    let result = match arguments.next().as_deref() {
-        Some("ci") => ci::run(&arguments.collect::<Vec<_>>()),
+    let command = arguments.next();
+    let arguments: Vec<String> = arguments.collect();
+    let result = match command.as_deref() {
+        Some("ci") => ci::run(&arguments),
+        Some("faults") => faults::run(&arguments),
+        Some("soak") => soak::run(&arguments),
         _ => {
-            eprintln!("{USAGE}\nsteps: {}", ci::step_names().join(" "));
+            eprintln!("{USAGE}\n       {}\n       {}", faults::USAGE, soak::USAGE);
+            eprintln!("steps: {}", ci::step_names().join(" "));
             return ExitCode::from(2);
         }
     };
