@@ -119,7 +119,7 @@ fn release(_: &Cache) -> anyhow::Result<Done> {
 /// What depends on timing is tried with what users run, too: the crashes, and a load.
 fn release_test(_: &Cache) -> anyhow::Result<Done> {
     let mut tests = cargo_command(&["test", "--package", "postrider", "--locked"]);
-    tests.args(["--test", "crash", "--test", "expire", "--test", "delivery"]);
+    tests.args(["--test", "crash", "--test", "expire", "--test", "delivery", "--test", "hostile"]);
     check(tests.env("POSTRIDER_TEST_BINARY", interop::built("release/postrider")))
 }
 

@@ -69,9 +69,10 @@ impl Client {
         Ok(answer)
     }
 
-    /// GET, and the JSON that came.
+    /// GET, and the JSON that came. A connection that was closed at rest is made anew: to ask twice changes nothing.
     pub fn get(&mut self, path: &str) -> anyhow::Result<Value> {
-        self.send("GET", path, b"")?.json().with_context(|| format!("GET {path}"))
+        let answer = self.send("GET", path, b"").or_else(|_| self.send("GET", path, b""))?;
+        answer.json().with_context(|| format!("GET {path}"))
     }
 
     /// Makes an endpoint for [`TYPE`], and answers its id.
