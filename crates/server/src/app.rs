@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::{
     admin::Admin,
-    api::{auth::Credentials, health::Readiness},
+    api::{admission::Admission, auth::Credentials, health::Readiness},
     clock::Clock,
     directory::Directory,
     publish::Publisher,
@@ -33,6 +33,8 @@ pub struct App {
     pub options: ApiOptions,
     /// Credentials that were checked, and still hold.
     pub credentials: Credentials,
+    /// The room for requests' bodies.
+    pub admission: Admission,
     /// Whether requests are welcome.
     pub readiness: Readiness,
 }

@@ -212,6 +212,7 @@ impl Service {
                 idempotency_window: IDEMPOTENCY_WINDOW,
             },
             credentials: api::auth::Credentials::default(),
+            admission: api::admission::Admission::default(),
             readiness: api::health::Readiness::default(),
         });
         let forgetful = app.clone();

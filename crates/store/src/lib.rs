@@ -9,6 +9,7 @@
 //! here encrypts: what must not be read arrives [`Sealed`].
 #![forbid(unsafe_code)]
 
+mod archive;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod group_commit;
@@ -310,6 +311,20 @@ pub enum IdKind {
 }
 
 impl IdKind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Tenant,
+        Self::User,
+        Self::Token,
+        Self::Endpoint,
+        Self::Secret,
+        Self::Event,
+        Self::Delivery,
+        Self::Attempt,
+        Self::Audit,
+        Self::Life,
+    ];
+
     /// The name under which the store keeps the next free identifier.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -155,7 +155,8 @@ async fn next_frame(
     }
 }
 
-fn declared_length(headers: &HeaderMap) -> Option<u64> {
+/// What a request says of its body's length.
+pub(super) fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

@@ -21,6 +21,7 @@ use postrider_store::By;
 use super::{
     Api,
     access::Access,
+    admission::Admitted,
     answer::{self, Answer},
     auth::Credential,
     body::RequestBody,
@@ -80,6 +81,7 @@ pub struct Call {
     peer: Option<SocketAddr>,
     credential: Option<Credential>,
     body: RequestBody,
+    admitted: Option<Admitted>,
 }
 
 impl Call {
@@ -140,7 +142,12 @@ impl Call {
 
     /// The same, of a path that has a limit of its own, in bytes.
     pub async fn read_body_within(&mut self, limit: usize) -> Result<Bytes, ApiError> {
-        self.body.read_json(&self.headers, limit, &*self.api.app.clock).await
+        let app = &self.api.app;
+        // Strangers have no part of what those with a credential share.
+        if self.credential.is_some() {
+            self.admitted = Some(app.admission.admit(&self.headers, limit, &*app.clock).await?);
+        }
+        self.body.read_json(&self.headers, limit, &*app.clock).await
     }
 
     /// The largest body that the operator lets through, in bytes.
@@ -171,6 +178,7 @@ pub async fn enter(
         peer,
         credential: None,
         body: RequestBody::new(body),
+        admitted: None,
     };
     let mut response = pass(&mut call, route).await.unwrap_or_else(IntoResponse::into_response);
     call.body.drain(&call.headers, &*call.api.app.clock).await;

@@ -7,6 +7,7 @@
 //! ([`passwords`]).
 
 mod access;
+pub mod admission;
 mod answer;
 mod attempts;
 pub mod auth;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ENDPOINTS, EVENTS, endpoint,
+    BULK, ENDPOINTS, EVENTS, endpoint, event,
     support::{PATIENCE, Server},
 };
 
@@ -206,4 +206,17 @@ fn malformed_requests_harm_nobody() {
         assert!(!String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 5"), "{request}");
     }
     admin.get(ENDPOINTS).json(200);
+}
+
+#[test]
+fn while_bodies_take_all_their_room_publishers_are_told_to_come_again() {
+    let server = Server::start();
+    let publisher = server.with_role("publisher");
+    let of_eight_mib = of_length(8 * 1024 * 1024 - 1);
+    let held: Vec<_> = (0..8).map(|_| publisher.begin(BULK, &of_eight_mib)).collect();
+    let refused = publisher.post(EVENTS, event("post.created"));
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    server.with_role("admin").get(ENDPOINTS).json(200);
+    drop(held);
+    while publisher.post(EVENTS, event("post.created")).status != 201 {}
 }

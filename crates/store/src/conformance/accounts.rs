@@ -11,7 +11,7 @@ use super::{
 use crate::{Actor, AuditEntry, By, IdKind, NewTenant, NewToken, NewUser, StoreError};
 
 impl World {
-    async fn new_user(&self, tenant: TenantId, name: &str) -> NewUser {
+    pub(crate) async fn new_user(&self, tenant: TenantId, name: &str) -> NewUser {
         NewUser {
             id: UserId::new(self.id(IdKind::User).await),
             tenant,
@@ -21,7 +21,12 @@ impl World {
         }
     }
 
-    async fn new_token(&self, tenant: TenantId, user: Option<UserId>, byte: u8) -> NewToken {
+    pub(crate) async fn new_token(
+        &self,
+        tenant: TenantId,
+        user: Option<UserId>,
+        byte: u8,
+    ) -> NewToken {
         NewToken {
             id: TokenId::new(self.id(IdKind::Token).await),
             tenant,

@@ -8,6 +8,7 @@
 //! connection, and their statements in `sql/`.
 
 mod accounts;
+mod archive;
 mod attempts;
 mod audit;
 mod catalogue;
@@ -31,7 +32,7 @@ mod tls;
 mod version;
 mod writer;
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Pool};
@@ -95,6 +96,22 @@ impl PostgresStore {
         let writers = Writers::start(&writing, &outbox);
         let walk = Walk::default();
         Ok(Self { pool, writers, seen, inbox, tasks: [ear, teller], walk, sender })
+    }
+
+    /// Writes a backup to a new file, consistent as of one moment, while nodes serve.
+    ///
+    /// # Errors
+    /// When a file stands there, or can't be written, or the database can't be read.
+    pub async fn back_up(&self, file: &Path) -> Result<()> {
+        archive::back_up(&mut self.client().await?, file).await
+    }
+
+    /// Fills this database, which must be empty, from a backup of either engine: all of it or nothing.
+    ///
+    /// # Errors
+    /// When the database isn't empty, or the file is no backup.
+    pub async fn restore(&self, file: &Path) -> Result<()> {
+        archive::restore(&mut self.client().await?, file).await
     }
 
     async fn client(&self) -> Result<Client> {

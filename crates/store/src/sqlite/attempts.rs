@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_kernel::{
     AttemptId, DeliveryId, EndpointId, EventId, Failure, TenantId, attempt::Cause,
 };
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, named_params, params};
 
 use super::{
     catalogue,
@@ -19,24 +19,24 @@ use crate::{Attempt, AttemptField, AttemptQuery, AttemptRecord, Page, Result};
 pub(super) fn insert(connection: &Connection, attempt: &AttemptRecord) -> Result<()> {
     let answer = attempt.response.as_ref().ok();
     let failure = attempt.response.as_ref().err();
-    let parameters = named_params! {
-        ":id": attempt.id.get(),
-        ":tenant_id": attempt.tenant.get(),
-        ":endpoint_id": attempt.endpoint.get(),
-        ":event_id": attempt.event.get(),
-        ":delivery_id": attempt.delivery.get(),
-        ":attempt_number": attempt.attempt_number,
-        ":trigger": trigger_code(attempt.trigger),
-        ":sent_at": attempt.sent_at.as_micros(),
-        ":duration_us": i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
-        ":next_retry": attempt.next.retry_at().map(|at| at.as_micros()),
-        ":peer_address": attempt.peer_address,
-        ":signature": attempt.signature,
-        ":response_status": answer.map(|(status, _)| *status),
-        ":response_body": answer.map(|(_, body)| body),
-        ":error_cause": failure.map(|failure| failure.cause.as_str()),
-        ":error_detail": failure.map(|failure| &failure.detail),
-    };
+    let parameters = params![
+        attempt.id.get(),
+        attempt.tenant.get(),
+        attempt.endpoint.get(),
+        attempt.event.get(),
+        attempt.delivery.get(),
+        attempt.attempt_number,
+        trigger_code(attempt.trigger),
+        attempt.sent_at.as_micros(),
+        i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
+        attempt.next.retry_at().map(|at| at.as_micros()),
+        attempt.peer_address,
+        attempt.signature,
+        answer.map(|(status, _)| *status),
+        failure.map(|failure| failure.cause.as_str()),
+        failure.map(|failure| &failure.detail),
+        answer.map(|(_, body)| body),
+    ];
     execute(connection, sql!("insert_attempt"), parameters)?;
     Ok(())
 }

@@ -56,6 +56,14 @@ pub(super) fn writing(path: &Path, durability: Durability) -> Result<Connection>
     Ok(connection)
 }
 
+/// Opens a new file that is of no use until it is complete: nothing of it has to outlast a crash.
+pub(super) fn making(path: &Path) -> Result<Connection> {
+    create_private(path)?;
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
+    Ok(connection)
+}
+
 /// Opens a connection that reads.
 pub(super) fn reading(path: &Path) -> Result<Connection> {
     let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -75,7 +83,7 @@ fn open(path: &Path, access: OpenFlags) -> Result<Connection> {
 ///
 /// A file that exists is not opened, not even for a moment: closing it would drop the locks that this process's other
 /// connections hold on it.
-fn create_private(path: &Path) -> Result<()> {
+pub(super) fn create_private(path: &Path) -> Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use postrider_kernel::{
     DeliveryId, EndpointId, EventId, Next, TenantId, Timestamp, Trigger, delivery::Status,
 };
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, named_params, params};
 
 use super::{
     attempts, endpoints, events, ids,
@@ -164,16 +164,16 @@ fn settle(connection: &Connection, attempt: &AttemptRecord) -> Result<bool> {
     // relies on it, that attempts are gone before their event.
     let ended_at = attempt.settled_at.max(attempt.sent_at);
     let retry_at = attempt.next.retry_at();
-    let parameters = named_params! {
-        ":id": attempt.delivery.get(),
-        ":tenant_id": attempt.tenant.get(),
-        ":endpoint_id": attempt.endpoint.get(),
-        ":event_id": attempt.event.get(),
-        ":lease": attempt.lease.0,
-        ":status": status_code(status),
-        ":attempt_number": attempt.attempt_number,
-        ":due_at": retry_at.map(Timestamp::as_micros),
-        ":finished_at": retry_at.is_none().then(|| ended_at.as_micros()),
-    };
+    let parameters = params![
+        attempt.delivery.get(),
+        attempt.tenant.get(),
+        attempt.endpoint.get(),
+        attempt.event.get(),
+        attempt.lease.0,
+        status_code(status),
+        attempt.attempt_number,
+        retry_at.map(Timestamp::as_micros),
+        retry_at.is_none().then(|| ended_at.as_micros()),
+    ];
     Ok(execute(connection, sql!("settle_delivery"), parameters)? > 0)
 }

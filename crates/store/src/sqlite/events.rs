@@ -4,7 +4,7 @@ use bytes::Bytes;
 use postrider_kernel::{
     Created, DeliveryId, EndpointId, EventId, TenantId, Timestamp, Trigger, delivery::Status,
 };
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, named_params, params};
 
 use super::{
     audit, catalogue,
@@ -160,14 +160,14 @@ fn insert(connection: &Connection, publication: &Publication) -> Result<()> {
 }
 
 fn insert_event(connection: &Connection, publication: &Publication) -> Result<()> {
-    let parameters = named_params! {
-        ":id": publication.event.get(),
-        ":tenant_id": publication.tenant.get(),
-        ":event_type": publication.event_type.as_str(),
-        ":created": publication.created.as_seconds(),
-        ":accepted_at": publication.accepted_at.as_micros(),
-        ":payload": &publication.payload[..],
-    };
+    let parameters = params![
+        publication.event.get(),
+        publication.tenant.get(),
+        publication.event_type.as_str(),
+        publication.created.as_seconds(),
+        publication.accepted_at.as_micros(),
+        &publication.payload[..],
+    ];
     execute(connection, sql!("insert_event"), parameters)?;
     Ok(())
 }
@@ -186,16 +186,16 @@ struct Owed {
 impl Owed {
     fn insert(&self, connection: &Connection) -> Result<()> {
         let status = if self.lease.is_some() { Status::Leased } else { Status::Pending };
-        let parameters = named_params! {
-            ":id": self.id.get(),
-            ":tenant_id": self.tenant.get(),
-            ":endpoint_id": self.endpoint.get(),
-            ":event_id": self.event.get(),
-            ":trigger": trigger_code(self.trigger),
-            ":status": status_code(status),
-            ":at": self.at.as_micros(),
-            ":lease": self.lease.map(|lease| lease.0),
-        };
+        let parameters = params![
+            self.id.get(),
+            self.tenant.get(),
+            self.endpoint.get(),
+            self.event.get(),
+            trigger_code(self.trigger),
+            status_code(status),
+            self.at.as_micros(),
+            self.lease.map(|lease| lease.0),
+        ];
         execute(connection, sql!("insert_delivery"), parameters)?;
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! connection, and their statements in `sql/`.
 
 mod accounts;
+pub(crate) mod archive;
 mod attempts;
 mod audit;
 mod catalogue;
@@ -39,6 +40,7 @@ use postrider_kernel::{
 };
 use rusqlite::Connection;
 
+pub use self::archive::{back_up, restore};
 use self::{
     connect::Durability,
     migrate::MIGRATIONS,

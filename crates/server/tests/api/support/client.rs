@@ -74,8 +74,26 @@ impl Client {
         self.send_raw(method, path, &lines, body)
     }
 
+    /// Begins a request whose body the server asks for, and doesn't get while the stream lives.
+    pub fn begin(&self, path: &str, lines: &str) -> TcpStream {
+        let head = self.head("POST", path, &format!("{lines}Expect: 100-continue\r\n"));
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut go_on = [0; 25];
+        stream.read_exact(&mut go_on).unwrap();
+        assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream
+    }
+
     /// A request with these header lines, each ending in CRLF, and whatever bytes follow the head.
     pub fn send_raw(&self, method: &str, path: &str, lines: &str, rest: &[u8]) -> Answer {
+        let mut request = self.head(method, path, lines).into_bytes();
+        request.extend_from_slice(rest);
+        self.exchange(&request, method == "HEAD")
+    }
+
+    fn head(&self, method: &str, path: &str, lines: &str) -> String {
         let mut request = format!("{method} {path} HTTP/1.1\r\n");
         if !lines.to_ascii_lowercase().contains("host:") {
             request += &format!("Host: {}\r\n", self.address);
@@ -83,10 +101,7 @@ impl Client {
         for line in &self.headers {
             request += &format!("{line}\r\n");
         }
-        request += &format!("Connection: close\r\n{lines}\r\n");
-        let mut request = request.into_bytes();
-        request.extend_from_slice(rest);
-        self.exchange(&request, method == "HEAD")
+        request + &format!("Connection: close\r\n{lines}\r\n")
     }
 
     fn exchange(&self, request: &[u8], is_head: bool) -> Answer {

@@ -1,5 +1,6 @@
 //! What the suite that all stores share can't ask: several nodes, leases that run out, statements and their plans, TLS.
 
+mod archive;
 mod connections;
 mod directory;
 mod faults;
