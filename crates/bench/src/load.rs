@@ -36,8 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What to publish, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where the API listens.
-    pub server: SocketAddr,
+    /// Where the API listens; connections are spread over them.
+    pub servers: Vec<SocketAddr>,
     /// The operator's token.
     pub token: String,
     /// For which tenant.
@@ -102,8 +102,8 @@ pub fn publish(plan: &Plan) -> anyhow::Result<Load> {
     runtime.block_on(async {
         let source = Arc::new(Source::new(plan)?);
         let mut connections = JoinSet::new();
-        for _ in 0..plan.connections {
-            let publisher = Publisher::connect(plan).await?;
+        for &server in plan.servers.iter().cycle().take(plan.connections) {
+            let publisher = Publisher::connect(plan, server).await?;
             connections.spawn(publisher.run(source.clone()));
         }
         let mut load = Load::default();
@@ -170,11 +170,10 @@ struct Publisher {
 }
 
 impl Publisher {
-    async fn connect(plan: &Plan) -> anyhow::Result<Self> {
-        let stream =
-            TcpStream::connect(plan.server).await.context("the server can't be reached")?;
+    async fn connect(plan: &Plan, server: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(server).await.context("the server can't be reached")?;
         stream.set_nodelay(true)?;
-        let Plan { server, token, tenant, body, .. } = plan;
+        let Plan { token, tenant, body, .. } = plan;
         let mut request = format!(
             "POST /api/v2/webhook/event/ HTTP/1.1\r\nhost: {server}\r\nauthorization: Bearer {token}\r\n\
              postrider-tenant: {tenant}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",

@@ -6,6 +6,7 @@
 
 mod body;
 mod clock;
+mod database;
 mod figures;
 mod ledger;
 mod load;
@@ -34,7 +35,7 @@ use crate::{
     report::{Extent, Report},
     scenarios::{
         backlog::{self, Backlog},
-        isolation, limit,
+        isolation, limit, nodes,
         pages::Pages,
         throughput,
     },
@@ -55,6 +56,9 @@ struct Cli {
     /// Where data directories are made: a directory on the disk to measure; by default the one of this program
     #[arg(long, global = true, value_name = "DIR")]
     data_dir_parent: Option<PathBuf>,
+    /// Where `nodes` and `report` make databases of their own: `postgres://user@host/database`
+    #[arg(long, global = true, value_name = "URL")]
+    postgres: Option<String>,
     /// Write the figures to a file too, as JSON
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -84,6 +88,20 @@ enum Command {
         #[arg(long, default_value_t = 100_000)]
         events: u64,
         /// Keep-alive connections that publish
+        #[arg(long, default_value_t = 64)]
+        connections: usize,
+        #[command(flatten)]
+        size: Size,
+    },
+    /// Events a second, end to end, in a closed loop over nodes on one Postgres
+    Nodes {
+        /// How many nodes
+        #[arg(long, default_value_t = 1)]
+        nodes: usize,
+        /// How many events
+        #[arg(long, default_value_t = 50_000)]
+        events: u64,
+        /// Keep-alive connections that publish, spread over the nodes
         #[arg(long, default_value_t = 64)]
         connections: usize,
         #[command(flatten)]
@@ -194,6 +212,12 @@ impl Cli {
                 let options = throughput::Options { events, connections, size, endpoints, pace };
                 throughput::run(&self.setup()?, options)
             }
+            Command::Nodes { nodes, events, connections, size: Size { size } } => {
+                anyhow::ensure!(nodes > 0, "--nodes is 1 or more");
+                let postgres = self.postgres.as_deref().context("--postgres says where")?;
+                let options = nodes::Options { events, connections, size, nodes };
+                nodes::run(&self.setup()?, postgres, options)
+            }
             Command::Latency { rate, seconds, size: Size { size } } => {
                 throughput::run(&self.setup()?, throughput::Options::at_rate(rate, seconds, size))
             }
@@ -216,7 +240,7 @@ impl Cli {
     fn report(&self, runs: Option<usize>, quick: bool) -> anyhow::Result<()> {
         let extent =
             if quick { Extent::quick(runs.unwrap_or(3)) } else { Extent::full(runs.unwrap_or(5)) };
-        let report: Report = report::run(&self.setup()?, extent)?;
+        let report: Report = report::run(&self.setup()?, self.postgres.as_deref(), extent)?;
         self.write_json(&report)?;
         print!("{}", report.table());
         anyhow::ensure!(report.failures.is_empty(), "{} scenarios failed", report.failures.len());

@@ -12,7 +12,7 @@ use crate::{
     load::Pace,
     scenarios::{
         backlog::{self, Backlog},
-        isolation, limit,
+        isolation, limit, nodes,
         pages::Pages,
         throughput,
     },
@@ -57,6 +57,13 @@ impl Extent {
     }
 }
 
+/// One endpoint, 64 publishers, one process with its file.
+const SQLITE: &str = "throughput, 64 connections";
+
+/// The same over so many nodes.
+const NODES: [(&str, usize); 3] =
+    [("one node on Postgres", 1), ("two nodes on Postgres", 2), ("four nodes on Postgres", 4)];
+
 /// The name of a scenario, and what it measured.
 type Measured = (&'static str, Figures);
 
@@ -96,7 +103,7 @@ pub struct Row {
 ///
 /// # Errors
 /// That nothing could be prepared.
-pub fn run(setup: &Setup, extent: Extent) -> anyhow::Result<Report> {
+pub fn run(setup: &Setup, postgres: Option<&str>, extent: Extent) -> anyhow::Result<Report> {
     eprintln!("preparing a backlog of {} deliveries", extent.millions);
     let backlog = Backlog::prepare(setup, extent.millions)?;
     eprintln!("preparing an endpoint with {} attempts", extent.millions);
@@ -111,7 +118,8 @@ pub fn run(setup: &Setup, extent: Extent) -> anyhow::Result<Report> {
     };
     for run in 1..=extent.runs {
         let mut measured = Vec::new();
-        for (scenario, measure) in scenarios(setup, extent, &backlog, &pages) {
+        let of_one = scenarios(setup, extent, &backlog, &pages);
+        for (scenario, measure) in of_one.into_iter().chain(on_postgres(setup, postgres, extent)) {
             eprintln!("run {run} of {}: {scenario}", extent.runs);
             match measure() {
                 Ok(figures) => measured.push((scenario, figures)),
@@ -163,7 +171,7 @@ fn scenarios<'a>(
         ("disk", Box::new(move || disk(setup))),
         (LIMIT, limit(false)),
         (LIMIT_APART, limit(true)),
-        ("throughput, 64 connections", closed(64)),
+        (SQLITE, closed(64)),
         ("throughput, 256 connections", closed(256)),
         ("latency at 50/s", latency(50.0)),
         ("latency at 500/s", latency(500.0)),
@@ -174,6 +182,20 @@ fn scenarios<'a>(
         ("backlog", Box::new(move || backlog.run(after_start))),
         ("pages", Box::new(move || pages.run())),
     ]
+}
+
+/// The same load as that of [`SQLITE`], over nodes on one Postgres, where there is one.
+fn on_postgres<'a>(
+    setup: &'a Setup,
+    postgres: Option<&'a str>,
+    extent: Extent,
+) -> Vec<(&'static str, Measure<'a>)> {
+    let over = |postgres: &'a str, nodes| -> Measure<'a> {
+        let options = nodes::Options { events: extent.events, connections: 64, size: SIZE, nodes };
+        Box::new(move || nodes::run(setup, postgres, options))
+    };
+    let of = |postgres| NODES.map(|(scenario, nodes)| (scenario, over(postgres, nodes)));
+    postgres.into_iter().flat_map(of).collect()
 }
 
 /// What one durable page costs on this disk, at this moment.
@@ -208,6 +230,16 @@ fn ratios(run: &[Measured]) -> Figures {
         {
             let name = format!("{scenario}: CPU of limit / CPU of all");
             figures.put(name, "×", limit / (server + bench));
+        }
+    }
+    let of = [SQLITE, NODES[0].0];
+    for (scenario, _) in NODES {
+        for of in of.into_iter().filter(|of| *of != scenario) {
+            if let (Some(delivered), Some(other)) =
+                (get(scenario, "delivered"), get(of, "delivered"))
+            {
+                figures.put(format!("{scenario}: delivered / {of}"), "×", delivered / other);
+            }
         }
     }
     if let (Some(acknowledged), Some(sync)) =

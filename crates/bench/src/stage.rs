@@ -1,6 +1,9 @@
 //! What most scenarios need: a server on a fresh directory, a receiver beside it, and a run of events between the two.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
 
@@ -66,6 +69,14 @@ impl Stage {
         self.setup.serve(&self.data_dir(), options)
     }
 
+    /// Starts one of several servers, on a directory of its own within the stage's.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub fn serve_in(&self, data_dir: &Path, options: &[&str]) -> anyhow::Result<Server> {
+        self.setup.serve(data_dir, options)
+    }
+
     /// Runs another command of the server's binary on the stage's directory.
     ///
     /// # Errors
@@ -83,17 +94,22 @@ impl Stage {
     ///
     /// # Errors
     /// A server that fails, or that lost or doubled something.
-    pub fn carry(&self, server: &Server, plan: &Plan, endpoints: usize) -> anyhow::Result<Carried> {
+    pub fn carry(
+        &self,
+        servers: &[Server],
+        plan: &Plan,
+        endpoints: usize,
+    ) -> anyhow::Result<Carried> {
         self.receiver.inbox.take();
         let before = self.receiver.inbox.acknowledged();
         let own = std::process::id();
-        let (server_cpu, bench_cpu, machine) = (server.cpu()?, system::cpu(own)?, Machine::now()?);
+        let (server_cpu, bench_cpu, machine) = (cpu(servers)?, system::cpu(own)?, Machine::now()?);
         let load = load::publish(plan)?;
         self.receiver.wait_for(before + load.sent.len() as u64 * endpoints as u64, PATIENCE);
         let at_end = Machine::now()?;
         std::thread::sleep(AFTERGLOW);
         let (server_cpu, bench_cpu) =
-            (server.cpu()?.saturating_sub(server_cpu), system::cpu(own)?.saturating_sub(bench_cpu));
+            (cpu(servers)?.saturating_sub(server_cpu), system::cpu(own)?.saturating_sub(bench_cpu));
         let numbers: Vec<u32> = (0..).take(endpoints).collect();
         let ledger = Ledger::settle(&load, &self.receiver.inbox.take(), &numbers)
             .context("the promise is broken")?;
@@ -106,17 +122,23 @@ impl Stage {
     /// # Errors
     /// As [`Stage::carry`].
     pub fn warm_up(&self, server: &Server, endpoints: usize) -> anyhow::Result<()> {
-        let plan = plan(server, 500, 300, 16, Pace::Closed);
-        self.carry(server, &plan, endpoints)?;
+        let servers = std::slice::from_ref(server);
+        let plan = plan(servers, 500, 300, 16, Pace::Closed);
+        self.carry(servers, &plan, endpoints)?;
         Ok(())
     }
 }
 
-/// Events of that size for the first tenant.
-pub fn plan(server: &Server, size: usize, events: u64, connections: usize, pace: Pace) -> Plan {
+/// The processor time of all servers.
+fn cpu(servers: &[Server]) -> anyhow::Result<Duration> {
+    servers.iter().map(Server::cpu).sum()
+}
+
+/// Events of that size for the first tenant, spread over servers that know the first one's token.
+pub fn plan(servers: &[Server], size: usize, events: u64, connections: usize, pace: Pace) -> Plan {
     Plan {
-        server: server.address,
-        token: server.token.clone(),
+        servers: servers.iter().map(|server| server.address).collect(),
+        token: servers[0].token.clone(),
         tenant: TENANT.to_owned(),
         body: body::published(size),
         connections,

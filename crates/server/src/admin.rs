@@ -1,4 +1,4 @@
-//! What admins change: commit, swap the directory, drain the gate, and only then answer.
+//! What admins change: commit, swap the directory, drain the gate, wait for the other nodes, and only then answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use postrider_kernel::{
 };
 use postrider_store::{
     By, CatalogueEntry, Endpoint, EndpointChange, IdKind, NewEndpoint, NewSecret, Resend, Resent,
-    Store, StoreError,
+    Store, StoreError, Version,
 };
 use thiserror::Error;
 
@@ -18,6 +18,8 @@ use crate::{
     dispatch::{Note, Notes},
     ids::Ids,
     lanes::Lanes,
+    life::Life,
+    node,
     vault::{Place, Unopenable, Vault},
 };
 
@@ -74,6 +76,8 @@ pub struct Parts {
     pub lanes: Arc<Lanes>,
     /// Tells dispatch what can go on.
     pub notes: Notes,
+    /// Which of the nodes this is.
+    pub life: Arc<Life>,
 }
 
 type Answer<T> = Result<T, AdminError>;
@@ -103,7 +107,8 @@ impl Admin {
                 secret: parts.new_secret(tenant).await?,
             };
             let created = parts.store.create_endpoint(endpoint, by).await?;
-            parts.refresh(tenant).await?;
+            let version = parts.refresh(tenant).await?;
+            parts.applied_elsewhere(version).await?;
             Ok(created)
         })
         .await
@@ -125,8 +130,9 @@ impl Admin {
             let refreshed = parts.refresh(tenant).await;
             // Whatever became of the refresh: the store may say that it is active.
             parts.notes.send(Note::Activated(tenant, id));
-            refreshed?;
+            let version = refreshed?;
             parts.drain(tenant, id).await;
+            parts.applied_elsewhere(version).await?;
             Ok(Some(updated))
         })
         .await
@@ -138,9 +144,10 @@ impl Admin {
             if !parts.store.delete_endpoint(tenant, id, by).await? {
                 return Ok(false);
             }
-            parts.refresh(tenant).await?;
+            let version = parts.refresh(tenant).await?;
             parts.drain(tenant, id).await;
             parts.lanes.forget(id);
+            parts.applied_elsewhere(version).await?;
             Ok(true)
         })
         .await
@@ -173,8 +180,9 @@ impl Admin {
             let secret = parts.new_secret(tenant).await?;
             let expired = parts.store.expire_secret(tenant, endpoint, secret, grace, by).await?;
             if expired.is_some() {
-                parts.refresh(tenant).await?;
+                let version = parts.refresh(tenant).await?;
                 parts.drain(tenant, endpoint).await;
+                parts.applied_elsewhere(version).await?;
             }
             Ok(expired)
         })
@@ -213,7 +221,8 @@ impl Admin {
     ) -> Answer<Option<CatalogueEntry>> {
         self.to_its_end(async move |parts| {
             let added = parts.store.add_event_type(tenant, event_type, description, by).await?;
-            parts.refresh(tenant).await?;
+            let version = parts.refresh(tenant).await?;
+            parts.applied_elsewhere(version).await?;
             Ok(added)
         })
         .await
@@ -228,7 +237,8 @@ impl Admin {
     ) -> Answer<bool> {
         self.to_its_end(async move |parts| {
             let retired = parts.store.retire_event_type(tenant, event_type, by).await?;
-            parts.refresh(tenant).await?;
+            let version = parts.refresh(tenant).await?;
+            parts.applied_elsewhere(version).await?;
             Ok(retired)
         })
         .await
@@ -251,11 +261,17 @@ impl Parts {
         Ok(NewSecret { id, sealed: self.vault.seal(Place::secret(tenant, id), secret.reveal()) })
     }
 
-    async fn refresh(&self, tenant: TenantId) -> Answer<()> {
+    async fn refresh(&self, tenant: TenantId) -> Answer<Version> {
         Ok(self.directory.refresh(tenant, &*self.store, &self.vault).await?)
     }
 
     async fn drain(&self, tenant: TenantId, endpoint: EndpointId) {
         self.lanes.lane(tenant, endpoint).gate.drain(&*self.clock).await;
+    }
+
+    /// Waits until the other nodes have done the same, or may sign no more.
+    async fn applied_elsewhere(&self, version: Version) -> Answer<()> {
+        let lease = self.life.lease();
+        Ok(node::applied_elsewhere(&*self.store, &*self.clock, version, lease).await?)
     }
 }

@@ -3,7 +3,11 @@
 
 use std::{
     pin::Pin,
-    time::{Duration, Instant, SystemTime},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
 use postrider_kernel::{Timestamp, retry::Jitter};
@@ -38,13 +42,18 @@ pub fn jitter(clock: &dyn Clock) -> Jitter {
 /// The machine's own clock and random source.
 #[derive(Debug)]
 pub struct SystemClock {
-    started: Instant,
+    /// Where the system's time since its start can't be had.
+    #[cfg(not(target_os = "linux"))]
+    started: std::time::Instant,
 }
 
 impl SystemClock {
-    /// A clock whose monotonic time begins now.
+    /// The machine's clock.
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            #[cfg(not(target_os = "linux"))]
+            started: std::time::Instant::now(),
+        }
     }
 }
 
@@ -61,6 +70,16 @@ impl Clock for SystemClock {
         Timestamp::from_micros(0).plus(since_epoch)
     }
 
+    /// The time in which the machine slept counts: a right that ran out meanwhile has run out.
+    #[cfg(target_os = "linux")]
+    fn monotonic(&self) -> Duration {
+        let since_start = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        // Neither is ever negative.
+        let seconds = u64::try_from(since_start.tv_sec).unwrap_or(0);
+        Duration::new(seconds, u32::try_from(since_start.tv_nsec).unwrap_or(0))
+    }
+
+    #[cfg(not(target_os = "linux"))]
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
     }
@@ -72,5 +91,72 @@ impl Clock for SystemClock {
     fn fill(&self, buffer: &mut [u8]) {
         // A machine without a random source can't make a secret, and must not go on with a guessable one.
         aws_lc_rs::rand::fill(buffer).expect("the system's random source works");
+    }
+}
+
+/// This machine's clock, its time of day put right by the one that many machines share. Between two answers of that it goes
+/// by the time that only goes forward, so that nobody who sets this machine's clock is noticed.
+pub struct SharedClock {
+    own: Arc<dyn Clock>,
+    /// The shared time of day, in microseconds, at the moment from which the own time is counted.
+    began_at: AtomicI64,
+}
+
+impl SharedClock {
+    /// A clock that was asked for the shared time at `asked_at`, by the own time that only goes forward, and told `now`.
+    pub fn new(own: Arc<dyn Clock>, asked_at: Duration, now: Timestamp) -> Self {
+        // As if the answer had taken no time to come: rather behind than ahead.
+        let began_at = AtomicI64::new(now.minus(own.monotonic()).as_micros());
+        let clock = Self { own, began_at };
+        clock.heed(asked_at, now);
+        clock
+    }
+
+    /// The shared time was `now` at some moment since `asked_at`. What is known stays where that can be; so the time doesn't
+    /// jump with every answer that took a little longer.
+    pub fn heed(&self, asked_at: Duration, now: Timestamp) {
+        let latest = now.minus(asked_at).as_micros();
+        let earliest = now.minus(self.own.monotonic()).as_micros();
+        let known = self.began_at.load(Ordering::Relaxed);
+        self.began_at.store(known.clamp(earliest.min(latest), latest), Ordering::Relaxed);
+    }
+}
+
+impl Clock for SharedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.began_at.load(Ordering::Relaxed)).plus(self.own.monotonic())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.own.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.own.sleep(duration)
+    }
+
+    fn fill(&self, buffer: &mut [u8]) {
+        self.own.fill(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shared_time_is_kept_until_it_can_not_be() {
+        let own = Arc::new(SystemClock::new());
+        let year = Timestamp::from_micros(1_700_000_000_000_000);
+        let clock = SharedClock::new(own.clone(), own.monotonic(), year);
+        let seen = clock.now();
+        assert!(year.until(seen) < Duration::from_secs(60), "{seen}");
+        // An answer that took long, and leaves the time open by more than it could be wrong.
+        clock.heed(Duration::ZERO, seen);
+        assert!(clock.now() >= seen && seen.until(clock.now()) < Duration::from_secs(60));
+        // It was set by an hour.
+        let later = seen.plus(Duration::from_secs(3_600));
+        clock.heed(own.monotonic(), later);
+        assert!(clock.now() >= later.minus(Duration::from_secs(60)), "{}", clock.now());
     }
 }

@@ -26,6 +26,10 @@ pub struct Config {
     pub public_url: Option<Url>,
     /// Where the database and the keys are.
     pub data_dir: PathBuf,
+    /// The Postgres that many nodes share; without one, the database is a file in the data directory.
+    pub database_url: Option<DatabaseUrl>,
+    /// What this node does.
+    pub role: NodeRole,
     /// Blocks that deliveries may reach though they are not public.
     pub egress_allow: Vec<IpNet>,
     /// The timestamped list's header.
@@ -54,6 +58,21 @@ pub struct Config {
     pub catalogue: Catalogue,
 }
 
+/// Where a Postgres is, and who we are there. It may have a password in it, so that `Debug` says nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(String);
+
+/// What a node does, of those that share a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeRole {
+    /// Everything.
+    All,
+    /// Accepts events and answers admins; others deliver.
+    Api,
+    /// Delivers; others accept.
+    Worker,
+}
+
 /// How logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -72,6 +91,33 @@ pub enum Catalogue {
     Empty,
     /// A JSON file of the same form as the built-in list.
     File(PathBuf),
+}
+
+impl DatabaseUrl {
+    /// Reads a URL; an empty text is none.
+    ///
+    /// # Errors
+    /// What it looks like. The text itself is not told.
+    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+        match text {
+            "" => Ok(None),
+            _ if text.starts_with("postgres://") || text.starts_with("postgresql://") => {
+                Ok(Some(Self(text.to_owned())))
+            }
+            _ => Err("expected a URL such as postgres://postrider@db.example/postrider".to_owned()),
+        }
+    }
+
+    /// The URL, to connect with and never to show.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseUrl(…)")
+    }
 }
 
 impl LogFormat {
@@ -99,6 +145,8 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             public_url: None,
             data_dir: "./postrider-data".into(),
+            database_url: None,
+            role: NodeRole::All,
             egress_allow: Vec::new(),
             signature_header: SIGNATURE_HEADER.parse().expect("it is a valid header name"),
             retry_schedule: RetrySchedule::default(),

@@ -20,6 +20,7 @@ use crate::{
     dispatch::{Note, Notes, Stray},
     ids::Ids,
     lanes::{Job, Lane, Refill, Turn},
+    life::{Life, Unfit},
     permits::{Permit, Permits, Unrecorded},
     record::{Finished, RecordingState, Records},
     transport::{Connection, NotConnected, Transport, Unsent},
@@ -47,8 +48,8 @@ pub struct Deliverer {
     pub notes: Notes,
     /// The instance's limits.
     pub permits: Permits,
-    /// Under which deliveries are attempted.
-    pub lease: Lease,
+    /// Under whose lease deliveries are attempted, and whether they may be signed.
+    pub life: Arc<Life>,
     /// When a failed delivery is tried again.
     pub schedule: RetrySchedule,
     /// How long a whole try may take, the connection included.
@@ -82,8 +83,9 @@ impl Deliverer {
     }
 
     /// Reports deliveries that are leased to this process, and that nobody works on.
-    pub fn strays(&self, lane: &Lane, deliveries: Vec<DeliveryId>) {
-        let to_stray = |delivery| Stray { tenant: lane.tenant, endpoint: lane.endpoint, delivery };
+    pub fn strays(&self, lane: &Lane, deliveries: Vec<(DeliveryId, Lease)>) {
+        let (tenant, endpoint) = (lane.tenant, lane.endpoint);
+        let to_stray = |(delivery, lease)| Stray { tenant, endpoint, delivery, lease };
         self.notes.send(Note::Strays(deliveries.into_iter().map(to_stray).collect()));
     }
 }
@@ -94,7 +96,7 @@ struct Worker {
     deliverer: Arc<Deliverer>,
     held: Option<Held>,
     /// The delivery that is being attempted.
-    in_hand: Option<DeliveryId>,
+    in_hand: Option<(DeliveryId, Lease)>,
     /// Whether the lane has counted it out.
     has_left: bool,
 }
@@ -106,9 +108,9 @@ impl Drop for Worker {
             self.lane.lose_worker();
         }
         // A worker that is dropped with the whole process leaves its delivery to the next life.
-        if let Some(delivery) = self.in_hand.take().filter(|_| std::thread::panicking()) {
-            tracing::error!(%delivery, "a worker broke off; the delivery is attempted again");
-            self.deliverer.strays(&self.lane, vec![delivery]);
+        if let Some(in_hand) = self.in_hand.take().filter(|_| std::thread::panicking()) {
+            tracing::error!(delivery = %in_hand.0, "a worker broke off; the delivery is attempted again");
+            self.deliverer.strays(&self.lane, vec![in_hand]);
             self.deliverer.attend(&self.lane, 1);
         }
     }
@@ -140,12 +142,24 @@ enum Tried {
 /// Why a delivery was not tried.
 #[derive(Clone, Copy)]
 enum Reason {
-    /// Its endpoint was deactivated, or a drain held it up: it is still owed, and no try was used up.
+    /// Its endpoint was deactivated, a drain held it up, or this node may not sign just now: it is still owed, and no try
+    /// was used up.
     Postponed,
     /// This machine has no socket, port or memory for it.
     Shortage,
     /// Its endpoint was deleted.
     Gone,
+    /// Its lease is lost: others deliver it.
+    Lost,
+}
+
+impl From<Unfit> for Reason {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Lost => Self::Lost,
+            Unfit::NoRight => Self::Postponed,
+        }
+    }
 }
 
 /// A try that counts.
@@ -187,6 +201,7 @@ impl Worker {
         let lane = self.lane.clone();
         let permitted = async {
             deliverer.recording.works().await;
+            deliverer.life.right_to_sign(&*deliverer.clock).await;
             deliverer.permits.permit(&lane).await
         };
         let mut permitted = std::pin::pin!(permitted);
@@ -238,13 +253,13 @@ impl Worker {
 
     /// Attempts a delivery. It is handed back when this machine has no socket for it.
     async fn deliver(&mut self, job: Job, permit: Permit) -> Option<Job> {
-        self.in_hand = Some(job.delivery.id);
+        self.in_hand = Some((job.delivery.id, job.delivery.lease));
         match self.attempt(&job).await {
             Tried::Attempted(attempted) => self.settle(job, attempted, permit.answered()),
             Tried::Not(Reason::Postponed) => self.give_back(job),
             Tried::Not(Reason::Shortage) => return Some(job),
             // What is owed to a deleted endpoint is purged with it.
-            Tried::Not(Reason::Gone) => {}
+            Tried::Not(Reason::Gone | Reason::Lost) => {}
         }
         self.in_hand = None;
         None
@@ -352,6 +367,10 @@ impl Worker {
             return Err(Unsigned::Reconnect);
         };
         let sent_at = self.deliverer.clock.now();
+        // The time was read before, so that no request says that it was signed when it could not have been.
+        let (life, lease) = (&self.deliverer.life, job.delivery.lease);
+        life.may_sign(lease, &*self.deliverer.clock)
+            .map_err(|unfit| Unsigned::Not(unfit.into()))?;
         let Some(signing) = &view.signing else { return Err(Unsigned::Not(Reason::Postponed)) };
         let (event, payload) = (job.delivery.event, &job.delivery.payload);
         let signed = signing.template.sign(event, payload, &signing.signer, sent_at);
@@ -412,8 +431,9 @@ impl Worker {
 
     /// Gives a delivery back to the store, and with it all others of a lane that can't be worked on.
     fn give_back(&self, job: Job) {
-        let mut deliveries = vec![job.delivery.id];
-        deliveries.extend(self.lane.clear().iter().map(|job| job.delivery.id));
+        let leased = |job: &Job| (job.delivery.id, job.delivery.lease);
+        let mut deliveries = vec![leased(&job)];
+        deliveries.extend(self.lane.clear().iter().map(leased));
         self.deliverer.strays(&self.lane, deliveries);
     }
 }

@@ -3,11 +3,15 @@
 //! It is an immutable snapshot, swapped as a whole. Whoever changes something in the store calls [`Directory::refresh`]
 //! after the commit and before the answer, so that the very next event meets the new picture. Refreshes take turns, and
 //! each reads the store anew: the last swap is never older than the last commit that was answered.
+//!
+//! Where many nodes share a store, every picture has the version that was current before it was read, and what was swapped
+//! is remembered until somebody has drained the gates of the endpoints that became others by it. An endpoint that is as it
+//! was stays the same object.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -18,8 +22,9 @@ use postrider_kernel::{
     EndpointId, EventType, SigningSecret, Target, TenantId, request::RequestTemplate,
     signature::Signer,
 };
-use postrider_store::{CatalogueEntry, DirectoryEntry, Result, Store, StoredSecret, Tenant};
-use tokio::sync::Mutex;
+use postrider_store::{
+    CatalogueEntry, DirectoryEntry, Result, Store, StoredSecret, Tenant, Version,
+};
 use zeroize::Zeroizing;
 
 use crate::vault::{Place, Vault};
@@ -27,6 +32,8 @@ use crate::vault::{Place, Vault};
 /// Everything that fan-out and delivery need to know, as of one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
+    /// The oldest version that any part of it may be of.
+    pub version: Version,
     tenants: HashMap<TenantId, Arc<TenantView>>,
 }
 
@@ -35,6 +42,8 @@ pub struct Snapshot {
 pub struct TenantView {
     /// Its identifier.
     pub id: TenantId,
+    /// The version by which it was read.
+    pub version: Version,
     /// Its name.
     pub name: String,
     /// What its JWTs are signed with; none when it can't be decrypted.
@@ -79,6 +88,8 @@ pub struct EndpointView {
     /// What composes and signs its requests. None when a secret is damaged: then what it is owed waits, as for an
     /// endpoint that is inactive, and nobody else does.
     pub signing: Option<Signing>,
+    /// What it was made of.
+    source: DirectoryEntry,
 }
 
 /// What composes and signs the requests to an endpoint.
@@ -94,6 +105,11 @@ impl EndpointView {
     /// Whether what it is owed can be attempted.
     pub fn is_deliverable(&self) -> bool {
         self.is_active && self.signing.is_some()
+    }
+
+    /// Whether it would be made just so again. What couldn't be opened is worth another try.
+    fn is_still(&self, entry: &DirectoryEntry) -> bool {
+        self.signing.is_some() && self.source == *entry
     }
 }
 
@@ -111,6 +127,21 @@ impl Snapshot {
     /// An endpoint that is not deleted.
     pub fn endpoint(&self, tenant: TenantId, id: EndpointId) -> Option<&Arc<EndpointView>> {
         self.tenant(tenant)?.endpoints.get(&id)
+    }
+
+    /// The endpoints that are others now, or gone.
+    fn replaced_by<'a>(
+        &'a self,
+        now: &'a Self,
+    ) -> impl Iterator<Item = (TenantId, EndpointId)> + 'a {
+        let is_same = |view: &Arc<EndpointView>| {
+            now.endpoint(view.tenant, view.id).is_some_and(|now| Arc::ptr_eq(view, now))
+        };
+        let tenants = self.tenants.iter().filter(|(id, before)| {
+            now.tenant(**id).is_none_or(|tenant| !Arc::ptr_eq(before, tenant))
+        });
+        let views = tenants.flat_map(|(_, tenant)| tenant.endpoints.values());
+        views.filter(move |view| !is_same(view)).map(|view| (view.tenant, view.id))
     }
 }
 
@@ -135,7 +166,9 @@ impl TenantView {
 #[derive(Debug)]
 pub struct Directory {
     snapshot: ArcSwap<Snapshot>,
-    refreshing: Mutex<()>,
+    refreshing: tokio::sync::Mutex<()>,
+    /// Endpoints that were replaced, and whose gates may still hold somebody who signs by the old picture.
+    replaced: Mutex<BTreeSet<(TenantId, EndpointId)>>,
     /// A refresh failed: the picture may be older than the store.
     is_stale: AtomicBool,
     composing: Composing,
@@ -155,7 +188,8 @@ impl Directory {
     pub fn new(composing: Composing) -> Self {
         Self {
             snapshot: ArcSwap::default(),
-            refreshing: Mutex::new(()),
+            refreshing: tokio::sync::Mutex::new(()),
+            replaced: Mutex::default(),
             is_stale: AtomicBool::new(false),
             composing,
         }
@@ -179,45 +213,113 @@ impl Directory {
         let _turn = self.refreshing.lock().await;
         // Stale until it has succeeded, also when whoever refreshes is dropped on the way.
         self.is_stale.store(true, Ordering::Release);
+        let version = store.directory_version().await?;
+        let before = self.snapshot();
         let mut tenants = HashMap::new();
         for tenant in store.tenants().await? {
-            tenants.insert(tenant.id, Arc::new(self.view(tenant, store, vault).await?));
+            let view = self.view(tenant, version, &before, store, vault).await?;
+            tenants.insert(view.id, Arc::new(view));
         }
-        self.snapshot.store(Arc::new(Snapshot { tenants }));
+        self.swap(&before, Snapshot { version, tenants });
         self.is_stale.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// Reads one tenant anew.
+    /// Reads one tenant anew; answers the version by which that was done. Of the other tenants the picture stays as old as
+    /// it was.
     ///
     /// # Errors
     /// When the store can't be read; the picture is stale then.
-    pub async fn refresh(&self, tenant: TenantId, store: &dyn Store, vault: &Vault) -> Result<()> {
+    pub async fn refresh(
+        &self,
+        tenant: TenantId,
+        store: &dyn Store,
+        vault: &Vault,
+    ) -> Result<Version> {
         let _turn = self.refreshing.lock().await;
-        let was_stale = self.is_stale.swap(true, Ordering::AcqRel);
-        let mut tenants = self.snapshot.load().tenants.clone();
-        if let Some(tenant) = store.tenant(tenant).await? {
-            tenants.insert(tenant.id, Arc::new(self.view(tenant, store, vault).await?));
+        self.refresh_alone(tenant, store, vault).await
+    }
+
+    /// Reads one tenant anew, unless somebody has done so since that version was read.
+    ///
+    /// # Errors
+    /// As [`Directory::refresh`].
+    pub async fn refresh_after(
+        &self,
+        version: Version,
+        tenant: TenantId,
+        store: &dyn Store,
+        vault: &Vault,
+    ) -> Result<()> {
+        let _turn = self.refreshing.lock().await;
+        if self.snapshot.load().tenant(tenant).is_none_or(|view| view.version <= version) {
+            self.refresh_alone(tenant, store, vault).await?;
         }
-        self.snapshot.store(Arc::new(Snapshot { tenants }));
-        self.is_stale.store(was_stale, Ordering::Release);
         Ok(())
     }
 
-    async fn view(&self, tenant: Tenant, store: &dyn Store, vault: &Vault) -> Result<TenantView> {
+    /// Whoever calls this has the turn.
+    async fn refresh_alone(
+        &self,
+        tenant: TenantId,
+        store: &dyn Store,
+        vault: &Vault,
+    ) -> Result<Version> {
+        let was_stale = self.is_stale.swap(true, Ordering::AcqRel);
+        let version = store.directory_version().await?;
+        let before = self.snapshot();
+        let mut tenants = before.tenants.clone();
+        if let Some(tenant) = store.tenant(tenant).await? {
+            let view = self.view(tenant, version, &before, store, vault).await?;
+            tenants.insert(view.id, Arc::new(view));
+        }
+        self.swap(&before, Snapshot { version: before.version, tenants });
+        self.is_stale.store(was_stale, Ordering::Release);
+        Ok(version)
+    }
+
+    /// Puts a picture in the place of the one before.
+    fn swap(&self, before: &Snapshot, now: Snapshot) {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.tenants.values().any(|tenant| tenant.version > Version::default()) {
+            // A store without versions is held alone: nobody asks what was replaced.
+            replaced.extend(before.replaced_by(&now));
+        }
+        self.snapshot.store(Arc::new(now));
+    }
+
+    /// The version of the picture, and all endpoints that were replaced since this was last asked. Once the gates of those
+    /// are drained, nobody signs by an older version any more.
+    pub fn take_replaced(&self) -> (Version, BTreeSet<(TenantId, EndpointId)>) {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.snapshot.load().version, std::mem::take(&mut replaced))
+    }
+
+    async fn view(
+        &self,
+        tenant: Tenant,
+        version: Version,
+        before: &Snapshot,
+        store: &dyn Store,
+        vault: &Vault,
+    ) -> Result<TenantView> {
         let catalogue = store.event_types(tenant.id).await?;
         let mut subscribers: HashMap<EventType, Vec<EndpointId>> =
             catalogue.iter().map(|entry| (entry.event_type.clone(), Vec::new())).collect();
         let mut endpoints = HashMap::new();
         for entry in store.directory(tenant.id).await? {
-            let subscriptions = entry.endpoint.subscriptions.clone();
-            let view = self.endpoint_view(entry, vault);
+            let known = before.endpoint(tenant.id, entry.endpoint.id);
+            let view = match known.filter(|known| known.is_still(&entry)) {
+                Some(known) => known.clone(),
+                None => Arc::new(self.endpoint_view(entry, vault)),
+            };
             if view.is_active {
-                for subscription in subscriptions {
-                    subscribers.entry(subscription.event_type).or_default().push(view.id);
+                for subscription in &view.source.endpoint.subscriptions {
+                    let event_type = subscription.event_type.clone();
+                    subscribers.entry(event_type).or_default().push(view.id);
                 }
             }
-            endpoints.insert(view.id, Arc::new(view));
+            endpoints.insert(view.id, view);
         }
         let jwt_secret =
             vault.open_sealed(Place::tenant(tenant.id), &tenant.jwt_secret).inspect_err(
@@ -225,6 +327,7 @@ impl Directory {
             );
         Ok(TenantView {
             id: tenant.id,
+            version,
             name: tenant.name,
             jwt_secret: jwt_secret.ok().map(JwtSecret),
             catalogue,
@@ -237,14 +340,15 @@ impl Directory {
         let signing = self.signing(&entry, vault).inspect_err(|problem| {
             tracing::error!(endpoint = %entry.endpoint.id, "what it is owed waits: {problem}");
         });
-        let endpoint = entry.endpoint;
+        let endpoint = &entry.endpoint;
         EndpointView {
             id: endpoint.id,
             tenant: endpoint.tenant,
             is_active: endpoint.is_active,
-            target: endpoint.target,
+            target: endpoint.target.clone(),
             ssl_cert_verification: endpoint.ssl_cert_verification,
             signing: signing.ok(),
+            source: entry,
         }
     }
 
@@ -267,19 +371,83 @@ impl Directory {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use postrider_store::memory::MemoryStore;
+    use postrider_kernel::{SecretId, Timestamp};
+    use postrider_store::{
+        Actor, By, EndpointChange, NewEndpoint, NewSecret, NewTenant, memory::MemoryStore,
+    };
+
+    const TENANT: TenantId = TenantId::new(1);
+
+    fn directory() -> Directory {
+        Directory::new(Composing {
+            signature_header: HeaderName::from_static("postrider-signature"),
+            user_agent: HeaderValue::from_static("Postrider"),
+        })
+    }
+
+    fn vault() -> Vault {
+        Vault::with_key(&[1; 32], Arc::new(SystemClock::new())).unwrap()
+    }
+
+    fn by() -> By {
+        By { actor: Actor::Service, address: None, at: Timestamp::from_micros(1) }
+    }
+
+    /// A tenant with endpoints of these identifiers.
+    async fn store_with(vault: &Vault, endpoints: &[i64]) -> MemoryStore {
+        let store = MemoryStore::default();
+        let jwt_secret = vault.seal(Place::tenant(TENANT), "secret");
+        let name = "default".to_owned();
+        let tenant = NewTenant { id: TENANT, name, jwt_secret, catalogue: Vec::new() };
+        assert!(store.create_tenant(tenant, by()).await.unwrap());
+        for &number in endpoints {
+            let id = SecretId::new(number);
+            let text = SigningSecret::from_entropy(&[7; 32]);
+            let secret =
+                NewSecret { id, sealed: vault.seal(Place::secret(TENANT, id), text.reveal()) };
+            let endpoint = NewEndpoint {
+                id: EndpointId::new(number),
+                tenant: TENANT,
+                is_active: true,
+                target: Target::parse("https://their.example/hooks").unwrap(),
+                description: String::new(),
+                event_types: Vec::new(),
+                ssl_cert_verification: true,
+                secret,
+            };
+            store.create_endpoint(endpoint, by()).await.unwrap();
+        }
+        store
+    }
 
     #[tokio::test]
     async fn a_picture_that_was_refreshed_is_not_stale() {
-        let directory = Directory::new(Composing {
-            signature_header: HeaderName::from_static("postrider-signature"),
-            user_agent: HeaderValue::from_static("Postrider"),
-        });
-        let vault = Vault::with_key(&[1; 32], Arc::new(SystemClock::new())).unwrap();
-        let store = MemoryStore::default();
+        let (directory, vault, store) = (directory(), vault(), MemoryStore::default());
         directory.refresh_all(&store, &vault).await.unwrap();
         assert!(!directory.is_stale());
-        directory.refresh(TenantId::new(1), &store, &vault).await.unwrap();
+        directory.refresh(TENANT, &store, &vault).await.unwrap();
         assert!(!directory.is_stale());
+    }
+
+    #[tokio::test]
+    async fn what_is_as_it_was_stays_the_same_object() {
+        let (directory, vault) = (directory(), vault());
+        let store = store_with(&vault, &[1, 2, 3]).await;
+        directory.refresh_all(&store, &vault).await.unwrap();
+        let before = directory.snapshot();
+        let replaced = |now: &Snapshot| {
+            let mut ids: Vec<_> = before.replaced_by(now).map(|(_, id)| id.get()).collect();
+            ids.sort_unstable();
+            ids
+        };
+        directory.refresh_all(&store, &vault).await.unwrap();
+        assert_eq!(replaced(&directory.snapshot()), [0; 0]);
+
+        let inactive = EndpointChange { is_active: Some(false), ..EndpointChange::default() };
+        store.update_endpoint(TENANT, EndpointId::new(2), inactive, by()).await.unwrap().unwrap();
+        assert!(store.delete_endpoint(TENANT, EndpointId::new(3), by()).await.unwrap());
+        directory.refresh(TENANT, &store, &vault).await.unwrap();
+        assert_eq!(replaced(&directory.snapshot()), [2, 3]);
+        assert!(directory.take_replaced().1.is_empty(), "nobody asks on a store of one process");
     }
 }

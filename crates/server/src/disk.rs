@@ -13,14 +13,20 @@ const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 /// The reserve of the disk on which the data directory is.
 #[derive(Debug)]
 pub struct Reserve {
-    data_dir: PathBuf,
+    /// The data directory; none where the database is elsewhere.
+    data_dir: Option<PathBuf>,
     is_reached: AtomicBool,
 }
 
 impl Reserve {
     /// The reserve of that directory's disk, which is looked at for the first time by [`Reserve::look`].
     pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), is_reached: AtomicBool::new(false) }
+        Self { data_dir: Some(data_dir.to_owned()), is_reached: AtomicBool::new(false) }
+    }
+
+    /// None to keep: the database is on another machine's disk.
+    pub fn elsewhere() -> Self {
+        Self { data_dir: None, is_reached: AtomicBool::new(false) }
     }
 
     /// Whether only the reserve is left.
@@ -30,13 +36,14 @@ impl Reserve {
 
     /// Looks at the disk. Costs one system call.
     pub fn look(&self) {
-        let is_reached = match space(&self.data_dir) {
+        let Some(data_dir) = &self.data_dir else { return };
+        let is_reached = match space(data_dir) {
             Ok(space) => space.free_bytes < RESERVE_BYTES.min(space.all_bytes / 10),
             // What can't be looked at can perhaps still be written; the store will tell.
             Err(_) => false,
         };
         if self.is_reached.swap(is_reached, Ordering::Relaxed) != is_reached {
-            let place = self.data_dir.display();
+            let place = data_dir.display();
             if is_reached {
                 tracing::error!(
                     "the disk of {place} is nearly full: nothing is accepted until there is room"

@@ -4,7 +4,7 @@
 //! What it claims goes into the endpoint's lane; a lane without room is asked again when it has run half empty.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -57,6 +57,8 @@ pub struct Stray {
     pub endpoint: EndpointId,
     /// Which.
     pub delivery: DeliveryId,
+    /// Under which it is leased.
+    pub lease: Lease,
 }
 
 /// Tells the loop something. Never waits.
@@ -222,7 +224,7 @@ impl Dispatch {
             Begun::Asks => return,
             Begun::Later => return self.schedule.add(tenant, endpoint, now.plus(MEMORY_AGAIN)),
         };
-        let (store, lease) = (self.deliverer.store.clone(), self.deliverer.lease);
+        let (store, lease) = (self.deliverer.store.clone(), self.deliverer.life.lease());
         let claim = async move {
             Done::Claimed(lane, now, store.claim_due(endpoint, now, limit, lease).await)
         };
@@ -298,8 +300,8 @@ impl Dispatch {
                 self.under_way.push(ask.boxed());
             }
             Note::Strays(strays) => {
-                let (lease, clock) = (self.deliverer.lease, self.deliverer.clock.clone());
-                self.under_way.push(give_back(store, clock, strays, lease).boxed());
+                let clock = self.deliverer.clock.clone();
+                self.under_way.push(give_back(store, clock, strays).boxed());
             }
             Note::LookAgain => {
                 self.under_way
@@ -310,20 +312,23 @@ impl Dispatch {
 }
 
 /// Gives strays back to the store, however often that takes.
-async fn give_back(
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    strays: Vec<Stray>,
-    lease: Lease,
-) -> Done {
-    let ids: Vec<DeliveryId> = strays.iter().map(|stray| stray.delivery).collect();
-    while let Err(error) = store.give_back(ids.clone(), lease).await {
-        tracing::error!("deliveries could not be given back, and will be: {error}");
-        if matches!(error, StoreError::Inconsistent(_)) {
-            // No other try mends it: they stay leased to this life.
-            break;
+async fn give_back(store: Arc<dyn Store>, clock: Arc<dyn Clock>, strays: Vec<Stray>) -> Done {
+    let mut by_lease = BTreeMap::<Lease, Vec<DeliveryId>>::new();
+    for stray in &strays {
+        by_lease.entry(stray.lease).or_default().push(stray.delivery);
+    }
+    let mut is_told = false;
+    for (lease, ids) in by_lease {
+        while let Err(error) = store.give_back(ids.clone(), lease).await {
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::error!("deliveries could not be given back, and will be: {error}");
+            }
+            if matches!(error, StoreError::Inconsistent(_)) {
+                // No other try mends it: they stay leased to this life.
+                break;
+            }
+            clock.sleep(STORE_AGAIN).await;
         }
-        clock.sleep(STORE_AGAIN).await;
     }
     Done::GivenBack(strays)
 }

@@ -3,6 +3,10 @@
 //! The server and every command that acts on the data directory come in by this door, several at once if need be: the
 //! door is held by a lock on the directory until what a first start makes is there, so that everyone finds the same key
 //! and the same tenant. Who may *serve* is another lock, held for as long as the server lives.
+//!
+//! Where many nodes share a Postgres, each has a directory, for the key's file if for nothing else. The database sees to it
+//! that there is one schema, one tenant and one key's check value, however many nodes start at once; and whoever made the
+//! instance has its admin token.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -14,12 +18,15 @@ use std::{
 
 use anyhow::{Context, bail};
 use postrider_kernel::{Role, TenantId, TokenId, tenant::DEFAULT_TENANT};
-use postrider_store::{Actor, By, IdKind, NewTenant, NewToken, Store, Tenant, sqlite::SqliteStore};
+use postrider_store::{
+    Actor, By, IdKind, NewTenant, NewToken, Store, Tenant, postgres::PostgresStore,
+    sqlite::SqliteStore,
+};
 
 use crate::{
     accounts,
     clock::Clock,
-    config::{Catalogue, Config},
+    config::{Catalogue, Config, DatabaseUrl},
     vault::{self, Place, Vault},
 };
 
@@ -42,6 +49,8 @@ pub struct Instance {
     pub clock: Arc<dyn Clock>,
     /// Where the files are.
     pub data_dir: PathBuf,
+    /// Whether the store is one that many nodes share.
+    pub is_shared: bool,
     /// Whether this process made the instance just now.
     pub is_new: bool,
     /// Released when the process ends, however it ends.
@@ -56,52 +65,69 @@ impl Instance {
     /// What stands in the way, and what to do about it.
     pub async fn open(
         data_dir: &Path,
+        database: Option<&DatabaseUrl>,
         catalogue: &Catalogue,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         make_directory(data_dir)?;
-        Self::open_in(data_dir, catalogue, clock).await
+        Self::open_in(data_dir, database, catalogue, clock).await
     }
 
     /// Opens an instance in a directory that is there.
     async fn open_in(
         data_dir: &Path,
+        database: Option<&DatabaseUrl>,
         catalogue: &Catalogue,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let door = hold_the_door(data_dir).await?;
-        let store = open_store(data_dir).await?;
+        let store = match database {
+            Some(url) => open_shared_store(url).await?,
+            None => open_store(data_dir).await?,
+        };
         let is_new = store.tenants().await?.is_empty();
         // A database without a tenant holds nothing that was sealed, so that a start which broke off between the
         // database and the key can be made up for.
         let key = std::env::var(vault::KEY_VARIABLE).ok().filter(|key| !key.is_empty());
         let vault = Vault::open(data_dir, key, &*store, is_new, clock.clone()).await?;
-        let instance = Self {
+        let mut instance = Self {
             store,
             vault: Arc::new(vault),
             clock,
             data_dir: data_dir.to_owned(),
+            is_shared: database.is_some(),
             is_new,
             _serve_lock: None,
         };
         if is_new {
-            instance.create_tenant(DEFAULT_TENANT, catalogue, Actor::Service).await?;
+            let made = instance.create_tenant(DEFAULT_TENANT, catalogue, Actor::Service).await?;
+            instance.is_new = made.is_some();
+        }
+        if instance.is_new && instance.is_shared {
+            // Nobody else makes one: the other nodes can't know whether this file is still there.
+            instance.ensure_admin_token().await?;
         }
         drop(door);
         Ok(instance)
     }
 
-    /// Opens an instance to serve it: nobody else serves this directory for as long as the value lives, and the admin
-    /// token's file is there.
+    /// Opens an instance to serve it. Unless it is shared, nobody else serves this directory for as long as the value lives,
+    /// and the admin token's file is there.
     ///
     /// # Errors
     /// As [`Instance::open`]; besides, another server on this directory.
     pub async fn open_to_serve(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         make_directory(&config.data_dir)?;
-        let lock = lock_serving(&config.data_dir)?;
-        let mut instance = Self::open_in(&config.data_dir, &config.catalogue, clock).await?;
-        instance._serve_lock = Some(lock);
-        instance.ensure_admin_token().await?;
+        let (data_dir, database) = (&config.data_dir, config.database_url.as_ref());
+        let lock = match database {
+            Some(_) => None,
+            None => Some(lock_serving(data_dir)?),
+        };
+        let mut instance = Self::open_in(data_dir, database, &config.catalogue, clock).await?;
+        instance._serve_lock = lock;
+        if !instance.is_shared {
+            instance.ensure_admin_token().await?;
+        }
         Ok(instance)
     }
 
@@ -193,7 +219,7 @@ impl std::fmt::Debug for Instance {
 }
 
 /// Makes the data directory, private. One that is there is left as it is, but for a warning when others can look in.
-fn make_directory(data_dir: &Path) -> anyhow::Result<()> {
+pub fn make_directory(data_dir: &Path) -> anyhow::Result<()> {
     match DirBuilder::new().recursive(true).mode(0o700).create(data_dir) {
         Ok(()) => {}
         Err(error) => return Err(unusable(data_dir, &error)),
@@ -242,6 +268,12 @@ async fn open_store(data_dir: &Path) -> anyhow::Result<Arc<dyn Store>> {
     let store =
         opened.with_context(|| format!("the database {} can't be opened", file.display()))?;
     Ok(Arc::new(store))
+}
+
+/// Opens the Postgres that many nodes share.
+async fn open_shared_store(url: &DatabaseUrl) -> anyhow::Result<Arc<dyn Store>> {
+    let opened = PostgresStore::open(url.reveal()).await;
+    Ok(Arc::new(opened.context("the database of --database-url can't be opened")?))
 }
 
 /// An IO error with what to do about it.

@@ -163,6 +163,18 @@ impl Lanes {
         lanes.entry(endpoint).or_insert_with(|| Arc::new(make())).clone()
     }
 
+    /// An endpoint's lane, if it has one already.
+    pub fn find(&self, endpoint: EndpointId) -> Option<Arc<Lane>> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(&endpoint).cloned()
+    }
+
+    /// Drops what waits in all lanes: it is no longer leased to this process.
+    pub fn clear(&self) {
+        for lane in self.lanes.read().unwrap_or_else(PoisonError::into_inner).values() {
+            lane.clear();
+        }
+    }
+
     /// Forgets the lane of an endpoint that was deleted. What is in it ends with its workers.
     pub fn forget(&self, endpoint: EndpointId) {
         self.lanes.write().unwrap_or_else(PoisonError::into_inner).remove(&endpoint);
@@ -482,6 +494,7 @@ mod tests {
         DeliveryId, EventId, Failure, Trigger,
         attempt::{Answer, Cause},
     };
+    use postrider_store::Lease;
     use std::pin::pin;
 
     const BOUNDS: Bounds = Bounds { lane_capacity: 4, bytes: 800, endpoint_concurrency: 4 };
@@ -495,6 +508,7 @@ mod tests {
             payload: vec![b'x'; payload_bytes].into(),
             trigger: Trigger::Schedule,
             attempts_made: 0,
+            lease: Lease(1),
         }
     }
 

@@ -20,6 +20,8 @@ pub mod gate;
 pub mod ids;
 pub mod instance;
 pub mod lanes;
+pub mod life;
+pub mod node;
 mod pace;
 pub mod permits;
 pub mod publish;

@@ -10,8 +10,8 @@ use postrider_kernel::{
     Created, DeliveryId, EndpointId, EventData, EventId, EventType, Timestamp, Trigger, event,
 };
 use postrider_store::{
-    ClaimedDelivery, IdKind, IdempotencyKey, NewDelivery, Publication, PublishAnswer, Published,
-    Result, StoreError, Version,
+    ClaimedDelivery, IdKind, IdempotencyKey, Lease, NewDelivery, Publication, PublishAnswer,
+    Published, Result, StoreError,
 };
 
 use crate::{
@@ -20,10 +20,14 @@ use crate::{
     disk::Reserve,
     dispatch::{Note, Stray},
     lanes::{Lane, Lanes, Slot},
+    vault::Vault,
 };
 
 /// How long a publisher is slowed down, at most.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How often a publication is tried while the directory changes under it.
+const TRIES: u32 = 5;
 
 /// An event as a publisher hands it in; its type was found in the tenant's catalogue.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ pub struct Publisher {
     pub lanes: Arc<Lanes>,
     /// What must be left of the disk.
     pub reserve: Arc<Reserve>,
+    /// Opens secrets when the directory is refreshed.
+    pub vault: Arc<Vault>,
 }
 
 impl Publisher {
@@ -63,35 +69,33 @@ impl Publisher {
     /// When the store can't keep it: then nothing of it was kept.
     pub async fn publish(
         &self,
-        tenant: &TenantView,
+        tenant: &Arc<TenantView>,
         event: NewEvent<'_>,
         idempotency: Option<IdempotencyKey>,
         now: Timestamp,
     ) -> Result<Acceptance> {
         self.catch_up(tenant, &event.event_type).await;
-        let mut ids = self.reserve_ids(tenant, std::slice::from_ref(&event)).await?;
-        let mut handoff = self.begin(now);
-        let mut publication = self.prepare(tenant, event, &mut ids, &mut handoff)?;
-        publication.idempotency = idempotency;
-        let answer = answer_of(&publication);
-        match self.deliverer.store.publish(publication).await? {
-            Published::Fresh => {
+        let mut tenant = tenant.clone();
+        for _ in 0..TRIES {
+            let mut ids = self.reserve_ids(&tenant, std::slice::from_ref(&event)).await?;
+            let mut handoff = self.begin(now);
+            let mut publication = self.prepare(&tenant, &event, &mut ids, &mut handoff)?;
+            publication.idempotency = idempotency.clone();
+            let answer = answer_of(&publication);
+            let published = self.deliverer.store.publish(publication).await?;
+            if published == Published::Fresh {
                 handoff.complete();
-                Ok(Acceptance::Accepted(answer))
+                return Ok(Acceptance::Accepted(answer));
             }
-            Published::Repeat(earlier) => {
-                handoff.owed.clear();
-                Ok(Acceptance::Accepted(earlier))
-            }
-            Published::KeyReused => {
-                handoff.owed.clear();
-                Ok(Acceptance::KeyReused)
-            }
-            Published::Stale => {
-                handoff.owed.clear();
-                Err(stale_directory())
+            // Nothing was added.
+            handoff.owed.clear();
+            match published {
+                Published::Fresh | Published::Stale => tenant = self.look_again(&tenant).await?,
+                Published::Repeat(earlier) => return Ok(Acceptance::Accepted(earlier)),
+                Published::KeyReused => return Ok(Acceptance::KeyReused),
             }
         }
+        Err(stale_directory())
     }
 
     /// Accepts many events of a tenant at `now`, all or none. It answers, in their order, once all of them and all that
@@ -101,7 +105,7 @@ impl Publisher {
     /// When the store can't keep them: then nothing of any of them was kept.
     pub async fn publish_all(
         &self,
-        tenant: &TenantView,
+        tenant: &Arc<TenantView>,
         events: Vec<NewEvent<'_>>,
         now: Timestamp,
     ) -> Result<Vec<PublishAnswer>> {
@@ -109,19 +113,30 @@ impl Publisher {
             // A bulk waits once, not once for each of its events.
             self.catch_up(tenant, &first.event_type).await;
         }
-        let mut ids = self.reserve_ids(tenant, &events).await?;
-        let mut handoff = self.begin(now);
-        let mut publications = Vec::with_capacity(events.len());
-        for event in events {
-            publications.push(self.prepare(tenant, event, &mut ids, &mut handoff)?);
-        }
-        let answers = publications.iter().map(answer_of).collect();
-        if self.deliverer.store.publish_all(publications).await? == Published::Stale {
+        let mut tenant = tenant.clone();
+        for _ in 0..TRIES {
+            let mut ids = self.reserve_ids(&tenant, &events).await?;
+            let mut handoff = self.begin(now);
+            let mut publications = Vec::with_capacity(events.len());
+            for event in &events {
+                publications.push(self.prepare(&tenant, event, &mut ids, &mut handoff)?);
+            }
+            let answers = publications.iter().map(answer_of).collect();
+            if self.deliverer.store.publish_all(publications).await? != Published::Stale {
+                handoff.complete();
+                return Ok(answers);
+            }
             handoff.owed.clear();
-            return Err(stale_directory());
+            tenant = self.look_again(&tenant).await?;
         }
-        handoff.complete();
-        Ok(answers)
+        Err(stale_directory())
+    }
+
+    /// Another node changed the directory since this view of a tenant was read: here is a newer one.
+    async fn look_again(&self, tenant: &TenantView) -> Result<Arc<TenantView>> {
+        let Deliverer { store, directory, .. } = &*self.deliverer;
+        directory.refresh_after(tenant.version, tenant.id, &**store, &self.vault).await?;
+        directory.snapshot().tenant(tenant.id).cloned().ok_or_else(stale_directory)
     }
 
     /// Slows a publisher down while this machine delivers less than it accepts, for a moment at most: what waits longer
@@ -159,14 +174,17 @@ impl Publisher {
     }
 
     fn begin(&self, now: Timestamp) -> Handoff {
-        Handoff { deliverer: self.deliverer.clone(), now, owed: Vec::new() }
+        let deliverer = self.deliverer.clone();
+        let lease = deliverer.life.lease();
+        let may_sign = deliverer.life.has_right(&*deliverer.clock);
+        Handoff { deliverer, now, lease, may_sign, owed: Vec::new() }
     }
 
     /// Builds an event's payload, chooses to whom it is owed, and asks their lanes for room.
     fn prepare(
         &self,
         tenant: &TenantView,
-        event: NewEvent<'_>,
+        event: &NewEvent<'_>,
         ids: &mut Reserved,
         handoff: &mut Handoff,
     ) -> Result<Publication> {
@@ -179,21 +197,21 @@ impl Publisher {
         for &endpoint in subscribers {
             let delivery = DeliveryId::new(ids.deliveries.next().ok_or_else(too_few_ids)?);
             let lane = self.lanes.lane(tenant.id, endpoint);
-            let slot = lane.reserve(payload.len());
+            let slot = if handoff.may_sign { lane.reserve(payload.len()) } else { None };
             deliveries.push(NewDelivery { id: delivery, endpoint, leased: slot.is_some() });
             handoff.owed.push(Owed { lane, slot, delivery, event: id, payload: payload.clone() });
         }
         Ok(Publication {
             event: id,
             tenant: tenant.id,
-            event_type: event.event_type,
+            event_type: event.event_type.clone(),
             created,
             accepted_at: handoff.now,
             payload,
             deliveries,
-            lease: self.deliverer.lease,
+            lease: handoff.lease,
             idempotency: None,
-            directory: Version(0),
+            directory: tenant.version,
         })
     }
 }
@@ -210,7 +228,7 @@ fn too_few_ids() -> StoreError {
 
 fn stale_directory() -> StoreError {
     StoreError::Unavailable(
-        "the directory was changed by another node and is being read anew".into(),
+        "the directory changes faster than events can be fanned out by it".into(),
     )
 }
 
@@ -246,6 +264,9 @@ struct Owed {
 struct Handoff {
     deliverer: Arc<Deliverer>,
     now: Timestamp,
+    lease: Lease,
+    /// Whether it could be attempted here at once; else all of it begins pending, for whoever can.
+    may_sign: bool,
     owed: Vec<Owed>,
 }
 
@@ -265,6 +286,7 @@ impl Handoff {
                 payload,
                 trigger: Trigger::Schedule,
                 attempts_made: 0,
+                lease: self.lease,
             });
             self.deliverer.attend(&lane, 1);
         }
@@ -283,7 +305,7 @@ impl Drop for Handoff {
         for Owed { lane, slot, delivery, .. } in self.owed.drain(..) {
             let (tenant, endpoint) = (lane.tenant, lane.endpoint);
             match slot {
-                Some(_) => strays.push(Stray { tenant, endpoint, delivery }),
+                Some(_) => strays.push(Stray { tenant, endpoint, delivery, lease: self.lease }),
                 None => drop(without_room.insert(endpoint, lane)),
             }
         }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use postrider_kernel::{AttemptId, EndpointId, Next, Outcome, Settlement, Timestamp};
-use postrider_store::{AttemptRecord, IdKind, Lease, Recorded, Store, StoreError};
+use postrider_store::{AttemptRecord, IdKind, Recorded, Store, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -130,8 +130,6 @@ pub struct Recorder {
     pub ids: Arc<Ids>,
     /// Tells dispatch when something is due.
     pub notes: Notes,
-    /// Under which deliveries were attempted.
-    pub lease: Lease,
     /// Whether it works.
     pub state: Arc<RecordingState>,
     /// From then on what can't be recorded is left to the next life.
@@ -164,6 +162,7 @@ impl Recorder {
             tenant: finished.lane.tenant,
             endpoint: finished.lane.endpoint,
             delivery: finished.job.delivery.id,
+            lease: finished.job.delivery.lease,
         };
         let strays: Vec<Stray> = batch.iter().map(stray).collect();
         if tokio::spawn(self.clone().record_batch(batch)).await.is_err() {
@@ -181,7 +180,7 @@ impl Recorder {
         let (records, follow_ups): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .zip(ids.map(AttemptId::new))
-            .map(|(finished, id)| finished.into_record(id, self.lease))
+            .map(|(finished, id)| finished.into_record(id))
             .unzip();
         let records: Arc<[AttemptRecord]> = records.into();
         match self.insist(|| self.store.record_all(records.clone())).await {
@@ -236,7 +235,9 @@ impl Recorder {
             // Before the lane is asked whether it has room.
             drop((job, permit));
             match (recorded, next) {
-                (Recorded::LeaseLost, _) => tracing::debug!(%delivery, "its endpoint is gone"),
+                (Recorded::LeaseLost, _) => {
+                    tracing::debug!(%delivery, "its endpoint, or its lease, is gone")
+                }
                 (Recorded::Done, Next::Retry(due)) => {
                     self.notes.send(Note::Due(lane.tenant, lane.endpoint, due))
                 }
@@ -272,7 +273,7 @@ struct FollowUp {
 }
 
 impl Finished {
-    fn into_record(self, id: AttemptId, lease: Lease) -> (AttemptRecord, FollowUp) {
+    fn into_record(self, id: AttemptId) -> (AttemptRecord, FollowUp) {
         let delivery = &self.job.delivery;
         let Settlement { next, deactivates_endpoint } = self.settlement;
         let record = AttemptRecord {
@@ -281,7 +282,7 @@ impl Finished {
             endpoint: delivery.endpoint,
             event: delivery.event,
             delivery: delivery.id,
-            lease,
+            lease: delivery.lease,
             attempt_number: self.attempt_number,
             trigger: delivery.trigger,
             sent_at: self.sent_at,

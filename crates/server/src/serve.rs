@@ -19,7 +19,7 @@ use crate::{
     admin::{self, Admin},
     api,
     app::{ApiOptions, App},
-    config::Config,
+    config::{Config, NodeRole},
     deliver::Deliverer,
     directory::{Composing, Directory},
     disk::Reserve,
@@ -27,6 +27,8 @@ use crate::{
     ids::Ids,
     instance::Instance,
     lanes::{Bounds, Lanes},
+    life::Life,
+    node::{self, Node},
     permits::Permits,
     publish::Publisher,
     record::{Recorder, RecordingState, Records},
@@ -121,9 +123,13 @@ pub struct Service {
     /// Ends the recording, once nobody hands in attempts any more.
     recorded: CancellationToken,
     recorders: TaskTracker,
+    /// Ends what a node of many does, once nothing is signed or recorded any more.
+    ended: CancellationToken,
+    nodes: TaskTracker,
+    life: Arc<Life>,
     clock: Arc<dyn crate::clock::Clock>,
     /// Keeps the data directory locked.
-    _instance: Instance,
+    instance: Instance,
 }
 
 impl Service {
@@ -144,25 +150,30 @@ impl Service {
             user_agent: http::HeaderValue::from_static(USER_AGENT),
         }));
         directory.refresh_all(&*instance.store, &instance.vault).await?;
+        let (life, shared_clock) =
+            node::begin_life(&*instance.store, &instance.clock, &directory).await?;
+        let clock = match &shared_clock {
+            Some(shared) => shared.clone(),
+            None => instance.clock.clone(),
+        };
         let egress = Arc::new(EgressPolicy::new(config.egress_allow.clone()));
         let (notes, heard) = Notes::channel();
         let ids = Arc::new(Ids::new(instance.store.clone()));
         let lanes = Arc::new(Lanes::new(Bounds {
-            lane_capacity: LANE_CAPACITY,
+            // Without room in any lane, whatever is owed begins pending, and is another node's to deliver.
+            lane_capacity: if config.role == NodeRole::Api { 0 } else { LANE_CAPACITY },
             bytes: LANES_BYTES,
             endpoint_concurrency: config.endpoint_concurrency,
         }));
         let (records, finished) = Records::channel();
         let recording = Arc::<RecordingState>::default();
-        let lease = instance.store.begin_life().await?;
         let recorder = Arc::new(Recorder {
             store: instance.store.clone(),
             directory: directory.clone(),
             vault: instance.vault.clone(),
-            clock: instance.clock.clone(),
+            clock: clock.clone(),
             ids: ids.clone(),
             notes: notes.clone(),
-            lease,
             state: recording.clone(),
             stopping: stopping.clone(),
         });
@@ -170,11 +181,11 @@ impl Service {
             store: instance.store.clone(),
             directory: directory.clone(),
             transport: Arc::new(Network::new(egress.clone(), config.connect_timeout)?),
-            clock: instance.clock.clone(),
+            clock: clock.clone(),
             ids: ids.clone(),
             notes: notes.clone(),
             permits: permits(config.concurrency)?,
-            lease,
+            life: life.clone(),
             schedule: config.retry_schedule.clone(),
             request_timeout: config.request_timeout,
             workers: workers.clone(),
@@ -184,24 +195,35 @@ impl Service {
         });
         let (recorded, recorders) = (CancellationToken::new(), TaskTracker::new());
         recorders.spawn(recorder.run(finished, recorded.clone()));
-        let dispatch = Dispatch::new(deliverer.clone(), lanes.clone(), heard).await?;
-        loops.spawn(dispatch.run());
+        if config.role != NodeRole::Api {
+            let dispatch = Dispatch::new(deliverer.clone(), lanes.clone(), heard).await?;
+            loops.spawn(dispatch.run());
+        }
 
-        let reserve = Arc::new(Reserve::new(&config.data_dir));
+        let reserve = Arc::new(match instance.is_shared {
+            true => Reserve::elsewhere(),
+            false => Reserve::new(&config.data_dir),
+        });
         let admin = Admin::new(admin::Parts {
             store: instance.store.clone(),
             vault: instance.vault.clone(),
             directory: directory.clone(),
-            clock: instance.clock.clone(),
+            clock: clock.clone(),
             ids,
             lanes: lanes.clone(),
             notes: notes.clone(),
+            life: life.clone(),
         });
         let app = Arc::new(App {
             store: instance.store.clone(),
-            clock: instance.clock.clone(),
+            clock: clock.clone(),
             directory: directory.clone(),
-            publisher: Publisher { deliverer, lanes, reserve: reserve.clone() },
+            publisher: Publisher {
+                deliverer,
+                lanes: lanes.clone(),
+                reserve: reserve.clone(),
+                vault: instance.vault.clone(),
+            },
             admin,
             egress,
             options: ApiOptions {
@@ -216,16 +238,35 @@ impl Service {
             readiness: api::health::Readiness::default(),
         });
         let forgetful = app.clone();
+        let on_change = Box::new(move || forgetful.credentials.forget_all());
+        let (ended, nodes) = (CancellationToken::new(), TaskTracker::new());
+        let looks_around = match shared_clock {
+            None => Some(on_change),
+            Some(clock) => {
+                let node = Node::new(node::Parts {
+                    store: instance.store.clone(),
+                    vault: instance.vault.clone(),
+                    directory: directory.clone(),
+                    lanes,
+                    clock,
+                    notes: notes.clone(),
+                    life: life.clone(),
+                    on_change,
+                });
+                node.run(&nodes, &ended);
+                None
+            }
+        };
         let upkeep = Upkeep {
             store: instance.store.clone(),
             vault: instance.vault.clone(),
             directory,
-            clock: instance.clock.clone(),
+            clock: clock.clone(),
             notes,
             reserve,
             retention: config.retention,
             idempotency_window: IDEMPOTENCY_WINDOW,
-            on_change: Box::new(move || forgetful.credentials.forget_all()),
+            on_change: looks_around.map(|on_change| on_change as Box<dyn Fn() + Send + Sync>),
             stopping: stopping.clone(),
         };
         loops.spawn(upkeep.run());
@@ -233,11 +274,10 @@ impl Service {
         let (closing, doors) = (CancellationToken::new(), TaskTracker::new());
         doors.spawn(accept(
             listener,
-            api::router(app.clone()),
+            api::router(app.clone(), config.role),
             closing.clone(),
-            instance.clock.clone(),
+            clock.clone(),
         ));
-        let clock = instance.clock.clone();
         Ok(Self {
             address,
             app,
@@ -248,8 +288,11 @@ impl Service {
             workers,
             recorded,
             recorders,
+            ended,
+            nodes,
+            life,
             clock,
-            _instance: instance,
+            instance,
         })
     }
 
@@ -266,6 +309,13 @@ impl Service {
             self.recorded.cancel();
             self.recorders.close();
             self.recorders.wait().await;
+            self.ended.cancel();
+            self.nodes.close();
+            self.nodes.wait().await;
+            // Nobody has to wait for this life any more, and what it held is others' at once.
+            if let Err(error) = self.instance.store.end_life(self.life.lease()).await {
+                tracing::debug!("this life could not be ended, and ends by itself: {error}");
+            }
         };
         tokio::select! {
             () = finish => {}

@@ -45,8 +45,9 @@ pub struct Upkeep {
     pub retention: Duration,
     /// How long an idempotency key counts.
     pub idempotency_window: Duration,
-    /// Called after another process changed accounts: cached credentials no longer count.
-    pub on_change: Box<dyn Fn() + Send + Sync>,
+    /// Called after another process changed accounts: cached credentials no longer count. None where a node follows what
+    /// others change.
+    pub on_change: Option<Box<dyn Fn() + Send + Sync>>,
     /// Ends the loops.
     pub stopping: CancellationToken,
 }
@@ -57,8 +58,14 @@ impl Upkeep {
         let stopping = self.stopping.clone();
         tokio::select! {
             () = stopping.cancelled() => {}
-            () = self.look_around() => {}
+            () = self.look_around(), if self.on_change.is_some() => {}
             () = self.purge() => {}
+        }
+    }
+
+    fn forget_credentials(&self) {
+        if let Some(on_change) = &self.on_change {
+            on_change();
         }
     }
 
@@ -77,7 +84,7 @@ impl Upkeep {
             if is_changed || self.directory.is_stale() {
                 // Before, so that a revoked token does not count for as long as a refresh takes; after, because what was
                 // checked meanwhile was checked against the old directory.
-                (self.on_change)();
+                self.forget_credentials();
                 let was_stale = self.directory.is_stale();
                 match self.directory.refresh_all(&*self.store, &self.vault).await {
                     // An activation may have been among what could not be taken in.
@@ -89,7 +96,7 @@ impl Upkeep {
                         );
                     }
                 }
-                (self.on_change)();
+                self.forget_credentials();
             }
         }
     }

@@ -80,8 +80,9 @@ pub enum VaultError {
     WrongKey(String),
     /// The database is there, its key is not.
     #[error(
-        "the database is encrypted, but its master key {0} is missing; restore that file from your backup, or set \
-         {KEY_VARIABLE} to its content. Without it the signing secrets can't be read"
+        "the database is encrypted, but its master key {0} is missing; restore that file from your backup, copy it from \
+         the node that made the database, or set {KEY_VARIABLE} to its content. Without it the signing secrets can't be \
+         read"
     )]
     Missing(PathBuf),
     /// The key's file can't be read or written.
@@ -101,6 +102,8 @@ pub struct Unopenable(Place);
 struct FoundKey {
     text: Zeroizing<String>,
     place: String,
+    /// Whether it was made just now.
+    is_new: bool,
 }
 
 impl Vault {
@@ -119,11 +122,9 @@ impl Vault {
             Some(text) => FoundKey {
                 text: Zeroizing::new(text),
                 place: format!("the environment ({KEY_VARIABLE})"),
+                is_new: false,
             },
-            None => FoundKey {
-                text: read_or_make(&file, database_is_new, &*clock)?,
-                place: file.display().to_string(),
-            },
+            None => read_or_make(&file, database_is_new, &*clock)?,
         };
         let key = STANDARD.decode(found.text.trim()).map(Zeroizing::new);
         let key = key.map_err(|_| VaultError::Malformed(found.place.clone()))?;
@@ -133,6 +134,10 @@ impl Vault {
             hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), CHECK_MESSAGE).as_ref().to_vec();
         if store.keep_key_check(check.clone()).await? == check {
             Ok(vault)
+        } else if found.is_new {
+            // Another node was first: its key is the one, and this one has sealed nothing.
+            std::fs::remove_file(&file).map_err(|error| VaultError::Io(file.clone(), error))?;
+            Err(VaultError::Missing(file))
         } else {
             Err(VaultError::WrongKey(found.place))
         }
@@ -188,19 +193,21 @@ fn read_or_make(
     file: &Path,
     database_is_new: bool,
     clock: &dyn Clock,
-) -> Result<Zeroizing<String>, VaultError> {
+) -> Result<FoundKey, VaultError> {
     let in_file = |error| VaultError::Io(file.to_owned(), error);
+    let found = |text, is_new| FoundKey { text, place: file.display().to_string(), is_new };
     match std::fs::read_to_string(file) {
-        Ok(text) => Ok(Zeroizing::new(text)),
+        Ok(text) => Ok(found(Zeroizing::new(text), false)),
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(in_file(error)),
         Err(_) if !database_is_new => Err(VaultError::Missing(file.to_owned())),
         Err(_) => {
             let text = Zeroizing::new(STANDARD.encode(entropy::<32>(clock)));
             match write_private(file, text.as_bytes()) {
-                Ok(()) => Ok(text),
+                Ok(()) => Ok(found(text, true)),
                 // Another process was first: its key is the one.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                    std::fs::read_to_string(file).map(Zeroizing::new).map_err(in_file)
+                    let text = std::fs::read_to_string(file).map_err(in_file)?;
+                    Ok(found(Zeroizing::new(text), false))
                 }
                 Err(error) => Err(in_file(error)),
             }

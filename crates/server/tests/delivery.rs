@@ -4,9 +4,8 @@ mod support;
 
 use std::{collections::HashSet, sync::Arc};
 
-use postrider::instance::DATABASE_FILE;
 use postrider_kernel::EventId;
-use postrider_store::{Store, sqlite::SqliteStore};
+
 use serde_json::{Value, json};
 use support::{
     Server, TYPE,
@@ -506,7 +505,7 @@ async fn a_bulk_whose_publisher_hangs_up_is_delivered_if_it_was_kept() {
     let last = last[19]["event_id"].as_i64().unwrap();
 
     // Which of them were kept, nobody was told; the store knows.
-    let store = SqliteStore::open(&server.data_dir().join(DATABASE_FILE)).unwrap();
+    let store = server.store().await;
     let tenant = store.tenants().await.unwrap()[0].id;
     let kept = store.known_events(tenant, (1..=last).map(EventId::new).collect()).await.unwrap();
     let mut missing: HashSet<_> = kept.into_iter().map(EventId::get).collect();

@@ -609,6 +609,8 @@ pub struct ClaimedDelivery {
     pub trigger: Trigger,
     /// How many tries it has had.
     pub attempts_made: u32,
+    /// Under which it is leased.
+    pub lease: Lease,
 }
 
 /// An attempt to write down, and what became of its delivery.

@@ -2,7 +2,7 @@
 //!
 //! They are prepared once and found by every run: what a run tries of them is soon due again.
 
-use std::time::Duration;
+use std::{slice::from_ref, time::Duration};
 
 use super::dead::Dead;
 use crate::{
@@ -57,16 +57,16 @@ impl Backlog {
         let mut figures = Figures::default();
         let server = self.stage.serve(&[])?;
         let listening = crate::clock::now().since(server.started);
-        let one = stage::plan(&server, 500, 1, 1, Pace::Closed);
-        let first = self.stage.carry(&server, &one, 1)?.ledger.last.since(server.started);
+        let one = stage::plan(from_ref(&server), 500, 1, 1, Pace::Closed);
+        let first = self.stage.carry(from_ref(&server), &one, 1)?.ledger.last.since(server.started);
         figures.put("start to listening", "ms", listening.as_secs_f64() * 1e3);
         figures.put("start to first healthy delivery", "ms", first.as_secs_f64() * 1e3);
         std::thread::sleep(SETTLING);
         figures.put("RSS after start", "MiB", server.memory()?.now);
 
         let events = (options.rate * options.seconds as f64) as u64;
-        let plan = stage::plan(&server, 500, events, 64, Pace::Open(options.rate));
-        let carried = self.stage.carry(&server, &plan, 1)?;
+        let plan = stage::plan(from_ref(&server), 500, events, 64, Pace::Open(options.rate));
+        let carried = self.stage.carry(from_ref(&server), &plan, 1)?;
         carried.put_latencies(&mut figures);
         figures.put("RSS peak", "MiB", server.memory()?.peak);
         server.stop()?;

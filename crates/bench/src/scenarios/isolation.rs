@@ -1,5 +1,7 @@
 //! Whether a bad endpoint, or a tenant with a backlog, hurts anybody else.
 
+use std::slice::from_ref;
+
 use super::dead::Dead;
 use crate::{
     figures::Figures,
@@ -68,8 +70,8 @@ fn beside_endpoints(setup: &Setup, options: Options, bad: bool) -> anyhow::Resul
         server.create_endpoint(TENANT, &stage.receiver.target(HEALTHY + 1, Manner::Fail))?;
     }
     let events = (options.rate * options.seconds as f64) as u64;
-    let plan = stage::plan(&server, 500, events, 64, Pace::Open(options.rate));
-    stage.carry(&server, &plan, HEALTHY)
+    let plan = stage::plan(from_ref(&server), 500, events, 64, Pace::Open(options.rate));
+    stage.carry(from_ref(&server), &plan, HEALTHY)
 }
 
 /// One healthy endpoint, before and after another tenant has a backlog that is due, to an endpoint that refuses.
@@ -90,8 +92,8 @@ fn beside_a_tenant(setup: &Setup, options: Options) -> anyhow::Result<(Carried, 
         // As many deliveries as the endpoints above were owed.
         let rate = options.rate * HEALTHY as f64;
         let events = (rate * options.seconds as f64) as u64;
-        let plan = stage::plan(&server, 500, events, 64, Pace::Open(rate));
-        let carried = stage.carry(&server, &plan, 1)?;
+        let plan = stage::plan(from_ref(&server), 500, events, 64, Pace::Open(rate));
+        let carried = stage.carry(from_ref(&server), &plan, 1)?;
         server.stop()?;
         anyhow::Ok((carried, endpoint))
     };

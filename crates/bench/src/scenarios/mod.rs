@@ -4,5 +4,6 @@ pub mod backlog;
 mod dead;
 pub mod isolation;
 pub mod limit;
+pub mod nodes;
 pub mod pages;
 pub mod throughput;

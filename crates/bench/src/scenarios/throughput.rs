@@ -2,7 +2,7 @@
 //!
 //! `throughput`, `latency` and `fanout` are this with different options.
 
-use std::time::Duration;
+use std::{slice::from_ref, time::Duration};
 
 use crate::{
     figures::Figures,
@@ -61,8 +61,8 @@ pub fn run(setup: &Setup, options: Options) -> anyhow::Result<Figures> {
         stage.warm_up(&server, options.endpoints)?;
     }
     let Options { events, connections, size, endpoints, pace } = options;
-    let plan = stage::plan(&server, size, events, connections, pace);
-    let carried = stage.carry(&server, &plan, endpoints)?;
+    let plan = stage::plan(from_ref(&server), size, events, connections, pace);
+    let carried = stage.carry(from_ref(&server), &plan, endpoints)?;
     let bytes_with_log = system::bytes_in(&stage.data_dir())?;
     let peak = server.memory()?.peak;
     server.stop()?;

@@ -43,7 +43,7 @@ use self::{
     error::{ApiError, Fault},
     passwords::Passwords,
 };
-use crate::{app::App, clock};
+use crate::{app::App, clock, config::NodeRole};
 
 /// The header that tells one request from another, in the answer and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -68,10 +68,13 @@ struct Api {
 }
 
 /// The router, to be served with the peer's address (`into_make_service_with_connect_info`).
-pub fn router(app: Arc<App>) -> Router {
+///
+/// A worker answers probes and nothing else.
+pub fn router(app: Arc<App>, role: NodeRole) -> Router {
     let api = Api { app, passwords: Arc::default() };
     let mut router = Router::new();
-    for route in ROUTES.into_iter().flatten() {
+    let routes = if role == NodeRole::Worker { &[health::ROUTES][..] } else { &ROUTES[..] };
+    for route in routes.iter().copied().flatten() {
         let (api, allow) = (api.clone(), route.allow());
         let enter =
             any(move |request: Request| door::enter(api.clone(), route, allow.clone(), request));

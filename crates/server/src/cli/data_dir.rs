@@ -7,7 +7,12 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use postrider::{clock::SystemClock, config::Catalogue, instance::Instance};
+use postrider::{
+    clock::SystemClock,
+    config::{Catalogue, DatabaseUrl},
+    instance::{DATABASE_FILE, Instance, make_directory},
+    vault::KEY_FILE,
+};
 use postrider_kernel::{
     Role,
     tenant::{DEFAULT_TENANT, Name},
@@ -15,7 +20,7 @@ use postrider_kernel::{
 use postrider_store::{By, Tenant};
 use zeroize::Zeroizing;
 
-use super::default_data_dir;
+use super::{WrongUsage, default_data_dir, from_environment};
 
 /// Where the instance is.
 #[derive(Args)]
@@ -23,6 +28,15 @@ pub struct DataDir {
     /// Where the database and the keys are kept [env: POSTRIDER_DATA_DIR]
     #[arg(long, global = true, value_name = "DIR", default_value = default_data_dir())]
     data_dir: PathBuf,
+    /// The Postgres that many nodes share [env: POSTRIDER_DATABASE_URL]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        default_value = from_environment("POSTRIDER_DATABASE_URL", ""),
+        hide_default_value = true
+    )]
+    database_url: String,
 }
 
 /// Where the instance is, and which tenant of it is meant.
@@ -42,11 +56,40 @@ impl DataDir {
     /// Opens the instance, and says so when there was none: it may be that another directory was meant.
     pub async fn open(&self) -> anyhow::Result<Instance> {
         let clock = Arc::new(SystemClock::new());
-        let instance = Instance::open(&self.data_dir, &Catalogue::BuiltIn, clock).await?;
+        let database = self.database()?;
+        let instance =
+            Instance::open(&self.data_dir, database.as_ref(), &Catalogue::BuiltIn, clock).await?;
         if instance.is_new {
-            eprintln!("made a new instance in {}", self.data_dir.display());
+            match database {
+                None => eprintln!("made a new instance in {}", self.data_dir.display()),
+                Some(_) => eprintln!(
+                    "made a new instance in the database; its key and admin token are in {}",
+                    self.data_dir.display()
+                ),
+            }
         }
         Ok(instance)
+    }
+
+    /// The file of the database, where that is one.
+    pub fn database_file(&self) -> PathBuf {
+        self.data_dir.join(DATABASE_FILE)
+    }
+
+    /// Where the master key is, unless the environment has it.
+    pub fn key_file(&self) -> PathBuf {
+        self.data_dir.join(KEY_FILE)
+    }
+
+    /// Makes the directory where there is none.
+    pub fn make(&self) -> anyhow::Result<()> {
+        make_directory(&self.data_dir)
+    }
+
+    /// The database that is shared. A URL that is none is not told: it may have a password in it.
+    pub fn database(&self) -> anyhow::Result<Option<DatabaseUrl>> {
+        let refused = |reason| WrongUsage(format!("--database-url can't be used: {reason}")).into();
+        DatabaseUrl::parse(&self.database_url).map_err(refused)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: which commands there are, and how they answer and fail. Each command's work is in its own file.
 
+mod backup;
 mod client;
 mod completions;
 mod data_dir;
@@ -8,6 +9,7 @@ mod doctor;
 mod event;
 mod jwt_secret;
 mod listen;
+mod migrate;
 mod output;
 mod receiver;
 mod serve;
@@ -42,6 +44,9 @@ enum Command {
     Token(token::TokenCommand),
     JwtSecret(jwt_secret::JwtSecretCommand),
     Tenant(tenant::TenantCommand),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
+    Migrate(migrate::Migrate),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
@@ -94,6 +99,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Token(command) => command.run().await,
         Command::JwtSecret(command) => command.run().await,
         Command::Tenant(command) => command.run().await,
+        Command::Backup(command) => command.run().await,
+        Command::Restore(command) => command.run().await,
+        Command::Migrate(command) => command.run().await,
         Command::Doctor(command) => command.run().await,
         Command::Completions(command) => command.run(),
     }

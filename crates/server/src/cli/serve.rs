@@ -10,7 +10,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use postrider::{
     clock::SystemClock,
-    config::{self, Config, ConfigError, Form, SETTINGS, Setting, Sources},
+    config::{self, Config, ConfigError, Form, NodeRole, SETTINGS, Setting, Sources},
     instance::Instance,
     serve, telemetry,
 };
@@ -32,19 +32,48 @@ impl Serve {
         telemetry::init(config.log_format, LevelFilter::INFO);
         let instance = Instance::open_to_serve(&config, Arc::new(SystemClock::new())).await?;
         let token_file = instance.admin_token_file();
-        let data_dir = config.data_dir.clone();
+        let (data_dir, role) = (config.data_dir.clone(), config.role);
         serve::run(config, instance, |address| {
+            let text = match role {
+                NodeRole::Worker => worker_announcement(address, &data_dir),
+                NodeRole::All | NodeRole::Api if token_file.exists() => {
+                    announcement(address, &data_dir, &token_file)
+                }
+                NodeRole::All | NodeRole::Api => node_announcement(address, &data_dir),
+            };
             // A reader that has gone is no reason not to serve.
-            let _ = say(&announcement(address, &data_dir, &token_file));
+            let _ = say(&text);
         })
         .await
     }
 }
 
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or(path.to_owned()).display().to_string()
+}
+
+/// What a node says that only delivers.
+fn worker_announcement(address: SocketAddr, data_dir: &Path) -> String {
+    format!(
+        "listening on http://{address}\n\
+         data         {}\n\
+         role         worker: it delivers, and answers /healthz and /readyz",
+        absolute(data_dir)
+    )
+}
+
+/// What a node says that didn't make the instance.
+fn node_announcement(address: SocketAddr, data_dir: &Path) -> String {
+    format!(
+        "listening on http://{address}\n\
+         data         {}\n\
+         admin token  with the node that made the database; `postrider token create --role operator` makes another",
+        absolute(data_dir)
+    )
+}
+
 /// What is printed once the API accepts connections. Programs read its first line.
 fn announcement(address: SocketAddr, data_dir: &Path, token_file: &Path) -> String {
-    let absolute =
-        |path: &Path| std::path::absolute(path).unwrap_or(path.to_owned()).display().to_string();
     let token_file = absolute(token_file);
     format!(
         "listening on http://{address}\n\
@@ -116,7 +145,7 @@ fn argument(setting: &Setting) -> Arg {
         .allow_negative_numbers(true)
         .help(format!("{} [env: {}]{default}", setting.help, setting.variable()));
     match setting.form {
-        Form::Value => argument,
+        Form::Value | Form::Secret => argument,
         Form::List => argument.action(ArgAction::Append),
         Form::Switch => argument.num_args(0..=1).require_equals(true).default_missing_value("true"),
     }

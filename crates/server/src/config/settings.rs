@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use postrider_kernel::RetrySchedule;
 use url::Url;
 
-use super::{Catalogue, Config, LogFormat};
+use super::{Catalogue, Config, DatabaseUrl, LogFormat, NodeRole};
 
 /// One option of `serve`.
 pub struct Setting {
@@ -29,6 +29,8 @@ pub struct Setting {
 pub enum Form {
     /// One value.
     Value,
+    /// One value that is never shown.
+    Secret,
     /// Several: the option is repeated, the variable separates them by commas, the file has an array.
     List,
     /// True or false; the option's bare name means true.
@@ -56,7 +58,7 @@ impl Setting {
 }
 
 /// Every option of `serve` but `--config`, in the order of `--help` and of `postrider.example.toml`.
-pub static SETTINGS: [Setting; 16] = [
+pub static SETTINGS: [Setting; 18] = [
     Setting {
         key: "listen",
         value_name: "ADDR",
@@ -82,6 +84,22 @@ pub static SETTINGS: [Setting; 16] = [
         form: Form::Value,
         default: "./postrider-data",
         take: |config, text| put(&mut config.data_dir, Ok(text.into())),
+    },
+    Setting {
+        key: "database_url",
+        value_name: "URL",
+        help: "The Postgres that many nodes share, postgres://…; without one, the database is a file in the data directory",
+        form: Form::Secret,
+        default: "",
+        take: |config, text| put(&mut config.database_url, DatabaseUrl::parse(text)),
+    },
+    Setting {
+        key: "role",
+        value_name: "ROLE",
+        help: "What this node does, of those that share a Postgres: all, api (accepts, and never delivers), or worker",
+        form: Form::Value,
+        default: "all",
+        take: |config, text| put(&mut config.role, role(text)),
     },
     Setting {
         key: "egress_allow",
@@ -219,6 +237,15 @@ fn public_url(text: &str) -> Result<Option<Url>, String> {
     })
 }
 
+fn role(text: &str) -> Result<NodeRole, String> {
+    match text {
+        "all" => Ok(NodeRole::All),
+        "api" => Ok(NodeRole::Api),
+        "worker" => Ok(NodeRole::Worker),
+        _ => Err("expected all, api or worker".to_owned()),
+    }
+}
+
 fn blocks(text: &str) -> Result<Vec<IpNet>, String> {
     let block = |part: &str| match part.trim().parse() {
         Ok(block) => Ok(block),
@@ -332,6 +359,12 @@ mod tests {
             &["", "https://x.example", "http://x.example/hooks/"],
             &["x.example", "ftp://x", "https://u@x", "https://x?y", "https://x#y"],
         );
+        check(
+            "database_url",
+            &["", "postgres://u:p@h/d", "postgresql:///d"],
+            &["h/d", "mysql://h"],
+        );
+        check("role", &["all", "api", "worker"], &["", "both"]);
         check("egress_allow", &["", "10.0.0.0/8", "127.0.0.1/32,::1/128"], &["10.0.0.0", "x/8"]);
         check(
             "signature_header",

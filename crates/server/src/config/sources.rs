@@ -7,7 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Config, Form, SETTINGS, Setting};
+use super::{Config, Form, NodeRole, SETTINGS, Setting};
 
 /// The file that is read where no other is named.
 pub const DEFAULT_FILE: &str = "postrider.toml";
@@ -62,6 +62,11 @@ pub enum ConfigError {
          raise the second"
     )]
     Timeouts(f64, f64),
+    /// A node that does a part has nobody to do the rest.
+    #[error(
+        "--role is for nodes that share a Postgres: name it with --database-url, or leave the role away"
+    )]
+    LonelyRole,
     /// The file can't be read.
     #[error("the configuration file {0} can't be read: {1}; name another one with --config")]
     Unreadable(PathBuf, std::io::Error),
@@ -89,18 +94,24 @@ pub fn load(sources: &Sources<'_>) -> Result<Config, ConfigError> {
     let mut config = Config::default();
     for setting in &SETTINGS {
         if let Some((origin, text)) = find(setting, sources, &file)? {
-            setting.put(&mut config, &text).map_err(|reason| ConfigError::Value {
-                origin,
-                text,
-                reason,
-            })?;
+            setting
+                .put(&mut config, &text)
+                .map_err(|reason| wrong(setting, origin, text, reason))?;
         }
     }
     let (connect, request) = (config.connect_timeout, config.request_timeout);
     if connect > request {
         return Err(ConfigError::Timeouts(connect.as_secs_f64(), request.as_secs_f64()));
     }
+    if config.role != NodeRole::All && config.database_url.is_none() {
+        return Err(ConfigError::LonelyRole);
+    }
     Ok(config)
+}
+
+fn wrong(setting: &Setting, origin: Origin, text: String, reason: String) -> ConfigError {
+    let text = if setting.form == Form::Secret { "(not shown)".to_owned() } else { text };
+    ConfigError::Value { origin, text, reason }
 }
 
 /// The value that wins. An empty variable counts as none, since that is how compose files leave one out.
@@ -161,11 +172,11 @@ impl File {
         };
         let reason = || match setting.form {
             Form::List => "expected an array".to_owned(),
-            Form::Value | Form::Switch => "expected one value".to_owned(),
+            Form::Value | Form::Secret | Form::Switch => "expected one value".to_owned(),
         };
         match text {
             Some(text) => Ok(Some((origin, text))),
-            None => Err(ConfigError::Value { origin, text: value.to_string(), reason: reason() }),
+            None => Err(wrong(setting, origin, value.to_string(), reason())),
         }
     }
 }
@@ -242,7 +253,21 @@ mod tests {
         check(&[], &[], "egress_allow = {}", &["expected an array"]);
         check(&[], &[], "Data-Dirs = 1", &["Data-Dirs", "did you mean data_dir?"]);
         check(&[], &[], "listen = ", &["some.toml", "not valid TOML", "line 1"]);
+        check(&[("role", "api")], &[], "", &["--role", "--database-url"]);
         check(&[], &[], "connect_timeout = 30", &["--connect-timeout is 30 s", "20 s"]);
+    }
+
+    #[test]
+    fn a_database_url_is_not_told() {
+        for (options, file) in [
+            (&[("database_url", "mysql://u:hush@h/d")][..], ""),
+            (&[], "database_url = ['postgres://u:hush@h/d']"),
+        ] {
+            let error = load_with(options, &[], file).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hush"), "{error}");
+        }
+        let config = load_with(&[("database_url", "postgres://u:hush@h/d")], &[], "").unwrap();
+        assert!(!format!("{config:?}").contains("hush"));
     }
 
     #[test]

@@ -100,14 +100,26 @@ fn wrong_usage_exits_with_2() {
         place.run(arguments).failed(2, &[]);
     }
     // What does not work yet is not there at all.
-    for later in ["backup", "restore", "migrate", "openapi", "endpoint"] {
+    for later in ["openapi", "endpoint"] {
         place.run(&[later]).failed(2, &["unrecognized subcommand"]);
     }
-    place.run(&["serve", "--database-url", "postgres://x"]).failed(2, &["--database-url"]);
+    place.run(&["serve", "--role", "worker"]).failed(1, &["--role", "--database-url"]);
     let version = place.run(&["--version"]).succeeded();
     assert!(version.stdout().starts_with("postrider "), "{version:?}");
     let help = place.run(&["serve", "--help"]).succeeded();
     assert!(help.stdout().contains("[env: POSTRIDER_EGRESS_ALLOW]"), "{help:?}");
+}
+
+#[test]
+fn a_database_that_is_not_there_is_not_migrated() {
+    let place = Place::new();
+    place.run(&["migrate"]).failed(1, &["there is no database", "postrider serve"]);
+    assert!(!place.data_dir().exists());
+    place.run(&["tenant", "list"]).succeeded();
+    assert_eq!(place.json(&["migrate"])["migrations"], serde_json::json!([]));
+    let refused = place.run(&["tenant", "list", "--database-url", "mysql://u:hush@h/d"]);
+    let refused = refused.failed(2, &["--database-url", "postgres://"]);
+    assert!(!refused.stderr().contains("hush"), "{refused:?}");
 }
 
 #[test]

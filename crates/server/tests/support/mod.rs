@@ -9,6 +9,12 @@ use std::{
     process::Stdio,
 };
 
+use postrider::instance::DATABASE_FILE;
+use postrider_store::{
+    Store,
+    postgres::{PostgresStore, testing::TestDatabase},
+    sqlite::SqliteStore,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -19,6 +25,9 @@ use client::Client;
 
 /// The event type that tests publish unless it matters.
 pub const TYPE: &str = "comment.created";
+
+/// The master key of nodes that share a database.
+const MASTER_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
 
 /// The binary under test: the one built with the tests, unless `POSTRIDER_TEST_BINARY` names another, such as the release
 /// build.
@@ -34,6 +43,14 @@ pub struct Server {
     data_dir: PathBuf,
     args: Vec<String>,
     _directory: tempfile::TempDir,
+    database: Option<TestDatabase>,
+}
+
+/// A database for a server that isn't asked for one: none, so that it has its file, unless `POSTRIDER_TEST_STORE` is
+/// `postgres`. So every test can be made one of Postgres.
+async fn database() -> Option<TestDatabase> {
+    let wanted = std::env::var("POSTRIDER_TEST_STORE").is_ok_and(|store| store == "postgres");
+    if wanted { Some(TestDatabase::create().await) } else { None }
 }
 
 impl Server {
@@ -41,9 +58,30 @@ impl Server {
     pub async fn start(args: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().join("data");
-        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let database = database().await;
+        if let Some(database) = &database {
+            args.extend(["--database-url".to_owned(), database.url()]);
+        }
         let (child, url) = spawn(&data_dir, &args, None).await;
-        Self { child, url, data_dir, args, _directory: directory }
+        Self { child, url, data_dir, args, _directory: directory, database }
+    }
+
+    /// Starts a node on a database that it shares with others, and so their master key.
+    pub async fn node(database_url: &str, args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().join("data");
+        std::fs::create_dir(&data_dir).unwrap();
+        std::fs::write(data_dir.join("master.key"), MASTER_KEY).unwrap();
+        let args = [args, &["--database-url", database_url]].concat();
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        let (child, url) = spawn(&data_dir, &args, None).await;
+        Self { child, url, data_dir, args, _directory: directory, database: None }
+    }
+
+    /// `kill -9`, for good.
+    pub async fn crash(&mut self) {
+        self.child.kill().await.unwrap();
     }
 
     /// Starts a server whose failed deliveries are tried again almost at once, six tries in all.
@@ -56,7 +94,8 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().join("data");
         let (child, url) = spawn(&data_dir, &[], Some(limit)).await;
-        Self { child, url, data_dir, args: Vec::new(), _directory: directory }
+        let args = Vec::new();
+        Self { child, url, data_dir, args, _directory: directory, database: None }
     }
 
     /// A client with the operator's token.
@@ -68,6 +107,14 @@ impl Server {
     /// Where its database and keys are.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// Its store, to look into beside it.
+    pub async fn store(&self) -> Box<dyn Store> {
+        match &self.database {
+            Some(database) => Box::new(PostgresStore::open(&database.url()).await.unwrap()),
+            None => Box::new(SqliteStore::open(&self.data_dir.join(DATABASE_FILE)).unwrap()),
+        }
     }
 
     /// Its process.
@@ -110,6 +157,9 @@ impl Server {
     pub async fn run(&self, args: &[&str], stdin: &str) -> (bool, String, String) {
         let mut command = Command::new(binary());
         command.args(args).args(["--json", "--data-dir"]).arg(&self.data_dir);
+        if let Some(database) = &self.database {
+            command.args(["--database-url", &database.url()]);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();

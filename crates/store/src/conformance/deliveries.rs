@@ -205,7 +205,10 @@ pub async fn what_is_given_back_is_due_when_it_was(world: World) {
     let with_unknown = [all.clone(), vec![DeliveryId::new(i64::MAX)]].concat();
     world.store.give_back(with_unknown, Lease(1)).await.unwrap();
     assert_eq!(world.store.earliest_due_of(endpoint).await.unwrap(), Some(at(1)));
-    let again = world.claim(endpoint, 9, 2).await;
+    let mut again = world.claim(endpoint, 9, 2).await;
+    for delivery in &mut again.deliveries {
+        assert_eq!(std::mem::replace(&mut delivery.lease, Lease(1)), Lease(2));
+    }
     assert_eq!(again.deliveries, claim.deliveries);
 }
 

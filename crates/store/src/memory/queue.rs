@@ -175,6 +175,7 @@ impl State {
             payload: self.events.get(&delivery.event)?.payload.clone(),
             trigger: delivery.trigger,
             attempts_made: delivery.attempts_made,
+            lease,
         })
     }
 

@@ -44,12 +44,12 @@ pub(super) async fn claim_due(
         client.query_opt(&look, &parameters[..1]),
     );
     let claimed = claimed?;
-    let deliveries = claimed.iter().map(|row| read_claimed(row, endpoint));
+    let deliveries = claimed.iter().map(|row| read_claimed(row, endpoint, lease));
     let next_due = next_due?.map(|row| time(&row, "due_at")).transpose()?;
     Ok(Claim { deliveries: deliveries.collect::<Result<_>>()?, next_due })
 }
 
-fn read_claimed(row: &Row, endpoint: EndpointId) -> Result<ClaimedDelivery> {
+fn read_claimed(row: &Row, endpoint: EndpointId, lease: Lease) -> Result<ClaimedDelivery> {
     Ok(ClaimedDelivery {
         id: DeliveryId::new(get(row, "id")?),
         tenant: TenantId::new(get(row, "tenant_id")?),
@@ -58,6 +58,7 @@ fn read_claimed(row: &Row, endpoint: EndpointId) -> Result<ClaimedDelivery> {
         payload: read_payload(row)?,
         trigger: read_trigger(row)?,
         attempts_made: narrow::<i32, _>(row, "attempts_made")?,
+        lease,
     })
 }
 

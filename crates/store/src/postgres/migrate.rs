@@ -23,10 +23,16 @@ const CREATE_HISTORY: &str = "
         checksum BYTEA NOT NULL
     )";
 
-/// Brings a database to the newest schema, one transaction per step.
-pub(super) async fn migrate(client: &mut Client, migrations: &[Migration]) -> Result<()> {
-    while take_next_step(client, migrations).await? {}
-    Ok(())
+/// Brings a database to the newest schema, one transaction per step; answers the steps that it took.
+pub(super) async fn migrate(
+    client: &mut Client,
+    migrations: &[Migration],
+) -> Result<Vec<&'static str>> {
+    let mut taken = Vec::new();
+    while let Some(step) = take_next_step(client, migrations).await? {
+        taken.push(step);
+    }
+    Ok(taken)
 }
 
 /// Refuses a database whose history isn't the beginning of ours; answers how many steps it has had.
@@ -39,22 +45,39 @@ pub(super) async fn check_history(
     history::check(migrations, &all(client, select, &[], read).await?)
 }
 
-/// Takes the first step that the database hasn't had; `false` when it has had all.
-async fn take_next_step(client: &mut Client, migrations: &[Migration]) -> Result<bool> {
+/// How many steps a database lacks.
+pub(super) async fn count_missing(
+    client: &impl GenericClient,
+    migrations: &[Migration],
+) -> Result<usize> {
+    let taken =
+        if has_history(client).await? { check_history(client, migrations).await? } else { 0 };
+    Ok(migrations.len() - taken)
+}
+
+/// Looked for rather than made IF NOT EXISTS, which needs the right to make tables even where there is nothing to do.
+async fn has_history(client: &impl GenericClient) -> Result<bool> {
+    let select = "SELECT to_regclass('schema_migration') IS NOT NULL AS is_there";
+    Ok(first(client, select, &[], |row| get(row, "is_there")).await? == Some(true))
+}
+
+/// Takes the first step that the database hasn't had; `None` when it has had all.
+async fn take_next_step(
+    client: &mut Client,
+    migrations: &[Migration],
+) -> Result<Option<&'static str>> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(LOCK).await?;
-    // Looked for rather than made IF NOT EXISTS, which needs the right to make tables even where there is nothing to do.
-    let select = "SELECT to_regclass('schema_migration') IS NOT NULL AS is_there";
-    if first(&transaction, select, &[], |row| get(row, "is_there")).await? != Some(true) {
+    if !has_history(&transaction).await? {
         transaction.batch_execute(CREATE_HISTORY).await?;
     }
     let taken = check_history(&transaction, migrations).await?;
-    let Some(next) = migrations.get(taken) else { return Ok(false) };
+    let Some(next) = migrations.get(taken) else { return Ok(None) };
     transaction.batch_execute(next.sql).await?;
     let number = i64::try_from(taken + 1)
         .map_err(|_| StoreError::Inconsistent("more migrations than an integer counts".into()))?;
     let insert = "INSERT INTO schema_migration (number, name, checksum) VALUES ($1, $2, $3)";
     transaction.execute(insert, &[&number, &next.name, &next.checksum()]).await?;
     transaction.commit().await?;
-    Ok(true)
+    Ok(Some(next.name))
 }

@@ -60,9 +60,13 @@ use crate::{
 /// How many connections everything but the writers has.
 const CONNECTIONS: usize = 6;
 
+/// How many connections renewals have: however much else is asked, a lease is renewed in time.
+const RENEWAL_CONNECTIONS: usize = 1;
+
 /// The store on one Postgres. Dropping it runs what has queued, and waits for nothing.
 pub struct PostgresStore {
     pool: Pool,
+    renewals: Pool,
     writers: Writers,
     seen: Seen,
     inbox: Arc<Inbox>,
@@ -83,6 +87,7 @@ impl PostgresStore {
     pub async fn open(url: &str) -> Result<Self> {
         let address = Address::parse(url)?;
         let pool = address.pool(CONNECTIONS)?;
+        let renewals = address.pool(RENEWAL_CONNECTIONS)?;
         let mut client = pool.get().await?;
         migrate::migrate(&mut client, MIGRATIONS).await?;
         let name = "SELECT gen_random_uuid()::text AS name";
@@ -95,7 +100,20 @@ impl PostgresStore {
         let writing = address.pool(usize::from(WRITERS.unsigned_abs()))?;
         let writers = Writers::start(&writing, &outbox);
         let walk = Walk::default();
-        Ok(Self { pool, writers, seen, inbox, tasks: [ear, teller], walk, sender })
+        Ok(Self { pool, renewals, writers, seen, inbox, tasks: [ear, teller], walk, sender })
+    }
+
+    /// Brings a database to the newest schema, and answers the steps that this took. Refuses what [`PostgresStore::open`]
+    /// refuses.
+    pub async fn migrate(url: &str) -> Result<Vec<&'static str>> {
+        let pool = Address::parse(url)?.pool(1)?;
+        migrate::migrate(&mut pool.get().await?, MIGRATIONS).await
+    }
+
+    /// How many steps a database lacks to the newest schema; makes nothing. Refuses what [`PostgresStore::open`] refuses.
+    pub async fn missing_migrations(url: &str) -> Result<usize> {
+        let pool = Address::parse(url)?.pool(1)?;
+        migrate::count_missing(&pool.get().await?, MIGRATIONS).await
     }
 
     /// Writes a backup to a new file, consistent as of one moment, while nodes serve.
@@ -191,7 +209,7 @@ impl Store for PostgresStore {
     }
 
     async fn renew(&self, lease: Lease, applied: Version) -> Result<Renewal> {
-        nodes::renew(&mut self.client().await?, lease, applied).await
+        nodes::renew(&mut self.renewals.get().await?, lease, applied).await
     }
 
     async fn is_applied_elsewhere(&self, version: Version, except: Lease) -> Result<bool> {

@@ -64,6 +64,37 @@ impl TestDatabase {
     pub async fn run(&self, statements: &str) {
         run(&self.url(), &[statements]).await;
     }
+
+    /// The one number that a query answers, for somebody who is no store.
+    ///
+    /// # Panics
+    /// When it answers anything else.
+    pub async fn number(&self, query: &str) -> i64 {
+        let row = connect(&self.url()).await.query_one(query, &[]).await;
+        row.unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+    }
+
+    /// Throws everybody out, and lets nobody in again: what a server does that is restarted, to this database alone.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn close(&self) {
+        let name = &self.name;
+        let refuse = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false");
+        let throw_out = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
+        run(&self.server, &[&refuse, &throw_out]).await;
+    }
+
+    /// Lets everybody in again.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn open_again(&self) {
+        let allow = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name);
+        run(&self.server, &[&allow]).await;
+    }
 }
 
 impl Drop for TestDatabase {

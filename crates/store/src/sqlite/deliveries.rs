@@ -60,7 +60,7 @@ pub(super) fn claim_due(
     let select = "SELECT 1 FROM endpoint WHERE id = ?1 AND is_active = 1 AND deleted_at IS NULL";
     let mut deliveries = Vec::new();
     if any(connection, select, [endpoint.get()])? {
-        deliveries = due(connection, endpoint, now, limit)?;
+        deliveries = due(connection, endpoint, now, limit, lease)?;
     }
     for delivery in &deliveries {
         let parameters = named_params! { ":id": delivery.id.get(), ":lease": lease.0 };
@@ -128,6 +128,7 @@ fn due(
     endpoint: EndpointId,
     now: Timestamp,
     limit: ClaimLimit,
+    lease: Lease,
 ) -> Result<Vec<ClaimedDelivery>> {
     let parameters = named_params! {
         ":endpoint_id": endpoint.get(),
@@ -149,6 +150,7 @@ fn due(
             payload: events::read_payload(row)?,
             trigger: read_trigger(row)?,
             attempts_made: narrow(row, "attempts_made")?,
+            lease,
         }))
     })
 }

@@ -19,11 +19,17 @@ const CREATE_HISTORY: &str = "
         checksum BLOB NOT NULL
     ) STRICT";
 
-/// Brings a database to the newest schema, one transaction per step. Two processes may do so at once: who comes second
-/// finds the step taken.
-pub(super) fn migrate(connection: &mut Connection, migrations: &[Migration]) -> Result<()> {
-    while take_next_step(connection, migrations)? {}
-    Ok(())
+/// Brings a database to the newest schema, one transaction per step; answers the steps that it took. Two processes may do
+/// so at once: who comes second finds the step taken.
+pub(super) fn migrate(
+    connection: &mut Connection,
+    migrations: &[Migration],
+) -> Result<Vec<&'static str>> {
+    let mut taken = Vec::new();
+    while let Some(step) = take_next_step(connection, migrations)? {
+        taken.push(step);
+    }
+    Ok(taken)
 }
 
 /// Refuses a database whose history isn't the beginning of ours; answers how many steps it has had.
@@ -33,18 +39,21 @@ pub(super) fn check_history(connection: &Connection, migrations: &[Migration]) -
     history::check(migrations, &taken)
 }
 
-/// Takes the first step that the database hasn't had; `false` when it has had all.
-fn take_next_step(connection: &mut Connection, migrations: &[Migration]) -> Result<bool> {
+/// Takes the first step that the database hasn't had; `None` when it has had all.
+fn take_next_step(
+    connection: &mut Connection,
+    migrations: &[Migration],
+) -> Result<Option<&'static str>> {
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     transaction.execute_batch(CREATE_HISTORY)?;
     let taken = check_history(&transaction, migrations)?;
-    let Some(next) = migrations.get(taken) else { return Ok(false) };
+    let Some(next) = migrations.get(taken) else { return Ok(None) };
     transaction.execute_batch(next.sql)?;
     let number = i64::try_from(taken + 1)
         .map_err(|_| StoreError::Inconsistent("more migrations than an integer counts".into()))?;
     let insert = "INSERT INTO schema_migration (number, name, checksum) VALUES (?1, ?2, ?3)";
     transaction.execute(insert, params![number, next.name, next.checksum()])?;
     transaction.commit()?;
-    Ok(true)
+    Ok(Some(next.name))
 }

@@ -80,6 +80,13 @@ impl SqliteStore {
         Self::open_with(path, Durability::Disk)
     }
 
+    /// Brings a file, which is made where there is none, to the newest schema, and answers the steps that this took. Refuses
+    /// what [`SqliteStore::open`] refuses.
+    pub fn migrate(path: &Path) -> Result<Vec<&'static str>> {
+        let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        migrate::migrate(&mut Writer::open(path, Durability::Disk)?.connection, MIGRATIONS)
+    }
+
     fn open_with(path: &Path, durability: Durability) -> Result<Self> {
         let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut writer = Writer::open(path, durability)?;

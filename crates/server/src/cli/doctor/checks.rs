@@ -4,7 +4,7 @@ use std::{io::ErrorKind, os::unix::fs::PermissionsExt, path::Path, sync::Arc, ti
 
 use postrider::{
     clock::Clock,
-    config::Config,
+    config::{Config, DatabaseUrl},
     disk,
     instance::{ADMIN_TOKEN_FILE, DATABASE_FILE},
     transport::{Network, Transport},
@@ -12,7 +12,8 @@ use postrider::{
 };
 use postrider_kernel::{Target, Timestamp, egress::EgressPolicy};
 use postrider_store::{
-    EndpointField, EndpointQuery, OrderBy, Store, StoreError, sqlite::SqliteStore,
+    EndpointField, EndpointQuery, OrderBy, Store, StoreError, postgres::PostgresStore,
+    sqlite::SqliteStore,
 };
 use rustix::process::{Resource, getrlimit};
 
@@ -46,7 +47,9 @@ pub async fn all(
     if directory_is_there {
         report.add("free space", free_space(&config.data_dir));
         report.add("secret files", secret_files(&config.data_dir));
-        latest = database(report, &config.data_dir, clock.clone()).await;
+    }
+    if directory_is_there || config.database_url.is_some() {
+        latest = database(report, config, clock.clone()).await;
     }
     report.add("clock", time(clock.now(), latest));
     if let Some(target) = target {
@@ -154,28 +157,21 @@ fn secret_files(path: &Path) -> Finding {
 /// that is written there.
 async fn database(
     report: &mut Report,
-    data_dir: &Path,
+    config: &Config,
     clock: Arc<dyn Clock>,
 ) -> Option<Timestamp> {
-    let path = data_dir.join(DATABASE_FILE);
-    if !path.exists() {
-        let text = format!("{} is not there yet; `postrider serve` makes it", path.display());
-        report.add("database", Well(text));
-        return None;
-    }
-    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
+    let opened = match &config.database_url {
+        Some(url) => open_shared(url).await,
+        None => open_file(&config.data_dir.join(DATABASE_FILE)).await,
+    };
     let store = match opened {
-        Ok(Ok(store)) => store,
-        Ok(Err(error)) => {
-            report.add("database", Bad(error.to_string()));
-            return None;
-        }
-        Err(error) => {
-            report.add("database", Bad(error.to_string()));
+        Ok(store) => store,
+        Err(finding) => {
+            report.add("database", finding);
             return None;
         }
     };
-    let latest = match (store.check_health().await, latest_time(&store).await) {
+    let latest = match (store.check_health().await, latest_time(&*store).await) {
         (Ok(()), Ok(latest)) => latest,
         (Err(error), _) | (_, Err(error)) => {
             report.add("database", Bad(error.to_string()));
@@ -184,10 +180,37 @@ async fn database(
     };
     report.add("database", Well("it opens, and its schema is the newest".to_owned()));
     match latest {
-        Some(_) => report.add("master key", master_key(data_dir, &store, clock).await),
+        Some(_) => report.add("master key", master_key(&config.data_dir, &*store, clock).await),
         None => report.add("master key", Well("the first start makes it".to_owned())),
     }
     latest
+}
+
+/// Opens the database's file; without a store, what there is to say instead.
+async fn open_file(path: &Path) -> Result<Box<dyn Store>, Finding> {
+    if !path.exists() {
+        return Err(Well(format!(
+            "{} is not there yet; `postrider serve` makes it",
+            path.display()
+        )));
+    }
+    let path = path.to_owned();
+    match tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await {
+        Ok(Ok(store)) => Ok(Box::new(store)),
+        Ok(Err(error)) => Err(Bad(error.to_string())),
+        Err(error) => Err(Bad(error.to_string())),
+    }
+}
+
+/// Opens the Postgres that is shared, unless that would change it.
+async fn open_shared(url: &DatabaseUrl) -> Result<Box<dyn Store>, Finding> {
+    let bad = |error: StoreError| Bad(error.to_string());
+    match PostgresStore::missing_migrations(url.reveal()).await.map_err(bad)? {
+        0 => Ok(Box::new(PostgresStore::open(url.reveal()).await.map_err(bad)?)),
+        missing => Err(Well(format!(
+            "it is reached; {missing} migrations are missing, which `postrider serve` takes, or `postrider migrate`"
+        ))),
+    }
 }
 
 async fn master_key(data_dir: &Path, store: &dyn Store, clock: Arc<dyn Clock>) -> Finding {

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use postrider_store::postgres::testing::TestDatabase;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,6 +24,19 @@ pub struct Server {
     process: Child,
     address: String,
     data_dir: TempDir,
+    database: Option<TestDatabase>,
+}
+
+/// A database for a server: none, so that it has its file, unless `POSTRIDER_TEST_STORE` is `postgres`.
+fn database() -> Option<TestDatabase> {
+    let wanted = std::env::var("POSTRIDER_TEST_STORE").is_ok_and(|store| store == "postgres");
+    let runtime = wanted.then(|| tokio::runtime::Runtime::new().unwrap());
+    runtime.map(|runtime| runtime.block_on(TestDatabase::create()))
+}
+
+/// The option that names it.
+fn database_option(database: Option<&TestDatabase>) -> Vec<String> {
+    database.map_or(Vec::new(), |database| vec!["--database-url".to_owned(), database.url()])
 }
 
 impl Server {
@@ -34,11 +48,13 @@ impl Server {
     /// The same, with more options.
     pub fn start_with(options: &[&str]) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
+        let database = database();
         let mut process = postrider()
             .args(["serve", "--listen", "127.0.0.1:0", "--egress-allow", "127.0.0.0/8"])
             .arg("--data-dir")
             .arg(data_dir.path())
             .args(options)
+            .args(database_option(database.as_ref()))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -46,7 +62,7 @@ impl Server {
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on http://").unwrap().to_owned();
-        Self { process, address, data_dir }
+        Self { process, address, data_dir, database }
     }
 
     /// A client without a credential.
@@ -94,6 +110,7 @@ impl Server {
             .arg("--data-dir")
             .arg(self.data_dir.path())
             .arg("--json")
+            .args(database_option(self.database.as_ref()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,0 +1,87 @@
+//! `postrider backup` and `postrider restore`: a copy of everything but the key, and an instance of such a copy.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueHint};
+use postrider_store::{postgres::PostgresStore, sqlite};
+use serde_json::json;
+use tokio::task::spawn_blocking;
+
+use super::{data_dir::DataDir, output::Answer};
+
+/// Writes a consistent copy of everything to a new file, while the server serves. The master key isn't in it
+#[derive(Args)]
+pub struct Backup {
+    /// The file to make; it is an SQLite database, whichever engine it is of
+    #[arg(value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+    #[command(flatten)]
+    data_dir: DataDir,
+    /// Answer with one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Makes an instance of a backup: a new data directory, or an empty Postgres database. It overwrites nothing
+#[derive(Args)]
+pub struct Restore {
+    /// The backup
+    #[arg(value_hint = ValueHint::FilePath)]
+    file: PathBuf,
+    #[command(flatten)]
+    data_dir: DataDir,
+    /// Answer with one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Backup {
+    /// Does it.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.data_dir.database()? {
+            Some(url) => PostgresStore::open(url.reveal()).await?.back_up(&self.file).await?,
+            None => {
+                let (database, file) = (self.data_dir.database_file(), self.file.clone());
+                anyhow::ensure!(
+                    database.exists(),
+                    "there is no database {}; --data-dir or --database-url says where it is",
+                    database.display()
+                );
+                spawn_blocking(move || sqlite::back_up(&database, &file)).await??;
+            }
+        }
+        let text = format!(
+            "{} is written. The master key is not in it: keep {} apart from it, without which no secret can be read",
+            self.file.display(),
+            self.data_dir.key_file().display()
+        );
+        answer(text, &self.file, self.json)
+    }
+}
+
+impl Restore {
+    /// Does it.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let made = match self.data_dir.database()? {
+            Some(url) => {
+                PostgresStore::open(url.reveal()).await?.restore(&self.file).await?;
+                "the database".to_owned()
+            }
+            None => {
+                self.data_dir.make()?;
+                let (database, file) = (self.data_dir.database_file(), self.file.clone());
+                spawn_blocking(move || sqlite::restore(&file, &database)).await??;
+                self.data_dir.database_file().display().to_string()
+            }
+        };
+        let text = format!(
+            "{made} is restored. It needs the master key that the backup was made under: put it into {}, then start",
+            self.data_dir.key_file().display()
+        );
+        answer(text, &self.file, self.json)
+    }
+}
+
+fn answer(text: String, file: &Path, json: bool) -> anyhow::Result<()> {
+    Answer { text, json: json!({"file": file.display().to_string()}) }.print(json)
+}
