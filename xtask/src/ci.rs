@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 use crate::{
-    interop,
+    faults, interop,
     tools::{self, Cache},
 };
 
@@ -24,7 +24,7 @@ struct Step {
     run: fn(&Cache) -> anyhow::Result<Done>,
 }
 
-static STEPS: [Step; 10] = [
+static STEPS: [Step; 11] = [
     Step { name: "tools", run: tools::install },
     Step { name: "format", run: |_| cargo(&["fmt", "--all", "--check"]) },
     Step { name: "lint", run: lint },
@@ -34,8 +34,12 @@ static STEPS: [Step; 10] = [
     Step { name: "advisories", run: advisories },
     Step { name: "release", run: release },
     Step { name: "release-test", run: release_test },
+    Step { name: "faults", run: |_| faults::run_short().map(|()| Done::Passed) },
     Step { name: "interop", run: interop::run },
 ];
+
+/// How it is called.
+pub const USAGE: &str = "cargo xtask ci [STEP...]";
 
 /// The steps' names, in order.
 pub fn step_names() -> Vec<&'static str> {
@@ -74,8 +78,9 @@ pub fn run(wanted: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Does something, and says how long it took.
 #[allow(clippy::disallowed_methods, reason = "how long a step takes has no part in any simulation")]
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let result = work();
     (result, start.elapsed())
@@ -117,7 +122,7 @@ fn release(_: &Cache) -> anyhow::Result<Done> {
 /// What depends on timing is tried with what users run, too: the crashes, and a load.
 fn release_test(_: &Cache) -> anyhow::Result<Done> {
     let mut tests = cargo_command(&["test", "--package", "postrider", "--locked"]);
-    tests.args(["--test", "crash", "--test", "expire", "--test", "delivery"]);
+    tests.args(["--test", "crash", "--test", "expire", "--test", "delivery", "--test", "hostile"]);
     check(tests.env("POSTRIDER_TEST_BINARY", interop::built("release/postrider")))
 }
 

@@ -55,6 +55,11 @@ pub fn install(cache: &Cache) -> anyhow::Result<Done> {
     if !has_postgres() {
         packages.push("postgresql");
     }
+    for tool in ["strace", "faketime"] {
+        if !works(tool, &["--version"]) {
+            packages.push(tool);
+        }
+    }
     install_packages(&packages)?;
     if !has_postgres() {
         bail!("the tests of the Postgres store need its server's binaries, initdb among them");

@@ -231,6 +231,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_target_reads_back_the_same_and_fits_into_a_request(
+            text in "(http|HTTPS)://([a-z0-9.-]{1,12}|\\[[0-9a-f:.]{2,12}\\]|[0-9x.]{1,15}|\\PC{1,8})(:[0-9]{0,6})?(/\\PC{0,12})?(\\?\\PC{0,8})?(#.{0,4})?",
+        ) {
+            if let Ok(target) = Target::parse(&text) {
+                prop_assert_eq!(target.as_str(), &text);
+                prop_assert_eq!(&Target::parse(target.as_str()).unwrap(), &target);
+                let head = format!("POST {} HTTP/1.1 {}", target.path_and_query(), target.host_header());
+                prop_assert!(head.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", head);
+                prop_assert_eq!(head.split(' ').count(), 4, "{}", head);
+            }
+        }
+
+        #[test]
         fn no_text_panics(text: String) {
             if let Ok(target) = Target::parse(&text) {
                 prop_assert!(!target.host_header().is_empty() && target.path_and_query().starts_with('/'));

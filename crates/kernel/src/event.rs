@@ -196,6 +196,21 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_payload_is_json_around_the_very_bytes_of_data(
+            data in "\\{( ?\"[a-zé☕]{0,4}\" ?: ?(1e5|-0|null|\\[ ?\\]|\\{\\}|\"\\\\u[0-9a-f]{4}\"),){0,4}\"z\":\\[[ 0-9]\\]\\}",
+            id in 1..i64::MAX,
+        ) {
+            let raw: &RawValue = serde_json::from_str(&data).unwrap();
+            let checked = EventData::parse(raw).unwrap();
+            let created = Created::from_seconds(1.5).unwrap();
+            let event_type = EventType::parse("post.created").unwrap();
+            let built = payload(EventId::new(id), &event_type, created, checked);
+            let text = std::str::from_utf8(&built).unwrap();
+            prop_assert!(text.ends_with(&format!("\"data\":{data}}}")), "{}", text);
+            prop_assert!(serde_json::from_str::<&RawValue>(text).is_ok(), "{}", text);
+        }
+
+        #[test]
         fn created_reads_back_the_same(seconds in 0.0..CREATED_MAX) {
             let text = Created::from_seconds(seconds).unwrap().to_string();
             prop_assert!(text.contains('.') && !text.contains('e'));

@@ -45,7 +45,9 @@ impl FromStr for RetrySchedule {
         let month = 30.0 * 86_400.0;
         let wait = |part: &str| match part.trim().parse::<f64>() {
             Ok(seconds) if seconds > 0.0 && seconds <= month => {
-                Ok(Duration::from_secs_f64(seconds))
+                let wait = Duration::from_secs_f64(seconds);
+                // What is too short for a nanosecond would be no wait at all.
+                if wait.is_zero() { Err(InvalidSchedule) } else { Ok(wait) }
             }
             _ => Err(InvalidSchedule),
         };
@@ -121,7 +123,8 @@ mod tests {
         };
         check("5,25,125,625,3125", Some("5,25,125,625,3125"));
         check(" 0.05 , 1.5", Some("0.05,1.5"));
-        for bad in ["", "0", "-1", "5,", "x", "NaN", "inf", "1e30", &["1"; 101].join(",")] {
+        for bad in ["", "0", "-1", "5,", "x", "NaN", "inf", "1e30", "1e-10", &["1"; 101].join(",")]
+        {
             check(bad, None);
         }
     }

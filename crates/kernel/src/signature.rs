@@ -198,6 +198,7 @@ pub fn verify_standard(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     struct Vector {
         name: String,
@@ -300,6 +301,45 @@ mod tests {
         for malformed in ["", "v1=ab", "t"] {
             let verdict = verify_list(malformed, b"{}", &secret, late);
             assert_eq!(verdict, Err(InvalidSignature::Malformed("it has no t=")), "{malformed}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_panics_and_none_is_forged(
+            header in "(t=-?[0-9]{0,20}|v1=[0-9a-f]{0,64}|v1,[A-Za-z0-9+/=]{0,44}|,| ){0,6}|.{0,40}",
+            timestamp in "-?[0-9]{0,20}|.{0,10}",
+            body in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let secret = SigningSecret::from_entropy(&[7; 32]);
+            let now = Timestamp::from_micros(0);
+            let ever = Tolerance { now, allowed: Duration::MAX };
+            prop_assert!(verify_list(&header, &body, &secret, ever).is_err());
+            prop_assert!(verify_standard("evt_1", &timestamp, &header, &body, &secret, ever).is_err());
+        }
+
+        #[test]
+        fn what_is_signed_verifies_until_a_bit_is_changed(
+            entropy: [u8; 32],
+            seconds in 0_i64..4_102_444_800,
+            body in proptest::collection::vec(any::<u8>(), 1..40),
+            place: prop::sample::Index,
+            bit in 0..8_u8,
+        ) {
+            let secret = SigningSecret::from_entropy(&entropy);
+            let now = Timestamp::from_micros(seconds * 1_000_000);
+            let tolerance = Tolerance { now, allowed: Duration::ZERO };
+            let signed = Signer::new([(&secret, Standing::Current)]).sign("evt_1", now, &body);
+            let holds = |body: &[u8]| {
+                let list = verify_list(&signed.list, body, &secret, tolerance);
+                let standard =
+                    verify_standard("evt_1", &signed.timestamp, &signed.standard, body, &secret, tolerance);
+                (list.is_ok(), standard.is_ok())
+            };
+            prop_assert_eq!(holds(&body), (true, true));
+            let mut changed = body.clone();
+            changed[place.index(body.len())] ^= 1 << bit;
+            prop_assert_eq!(holds(&changed), (false, false));
         }
     }
 }

@@ -26,6 +26,9 @@ const CLAIMS_MAX: usize = 16;
 /// The longest that the loop sleeps, so that a wall clock which was set is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// A wall clock that is set back by less is caught up with.
+const SET_BACK_MIN: Duration = Duration::from_secs(10);
+
 /// How long to wait when there is no memory for a lane that holds nothing.
 const MEMORY_AGAIN: Duration = Duration::from_millis(100);
 
@@ -81,6 +84,7 @@ pub struct Dispatch {
     lanes: Arc<Lanes>,
     notes: mpsc::UnboundedReceiver<Note>,
     schedule: Schedule,
+    wall: WallClock,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
     claiming: HashSet<EndpointId>,
     /// Of these endpoints so many batches of strays are being given back.
@@ -130,6 +134,31 @@ impl Schedule {
     }
 }
 
+/// Notices that the wall clock, by which deliveries are put off, was set back.
+#[derive(Debug)]
+struct WallClock {
+    seen: Timestamp,
+    seen_at: Duration,
+}
+
+impl WallClock {
+    fn new(clock: &dyn Clock) -> Self {
+        Self { seen: clock.now(), seen_at: clock.monotonic() }
+    }
+
+    /// How far it was set back since it was last asked, if it was.
+    fn set_back_by(&mut self, clock: &dyn Clock) -> Option<Duration> {
+        self.set_back_to(Self::new(clock))
+    }
+
+    fn set_back_to(&mut self, latest: Self) -> Option<Duration> {
+        let expected = self.seen.plus(latest.seen_at.saturating_sub(self.seen_at));
+        let by = latest.seen.until(expected);
+        *self = latest;
+        (by >= SET_BACK_MIN).then_some(by)
+    }
+}
+
 impl Dispatch {
     /// A loop that begins with what the store owes.
     pub async fn new(
@@ -141,11 +170,13 @@ impl Dispatch {
         for (tenant, endpoint, due) in deliverer.store.earliest_due().await? {
             schedule.add(tenant, endpoint, due);
         }
+        let wall = WallClock::new(&*deliverer.clock);
         Ok(Self {
             deliverer,
             lanes,
             notes,
             schedule,
+            wall,
             under_way: FuturesUnordered::new(),
             claiming: HashSet::new(),
             giving_back: HashMap::new(),
@@ -157,6 +188,7 @@ impl Dispatch {
     pub async fn run(mut self) {
         let stopping = self.deliverer.stopping.clone();
         loop {
+            self.heed_the_clock();
             while self.under_way.len() < CLAIMS_MAX
                 && let Some((tenant, endpoint)) = self.schedule.take_due(self.deliverer.clock.now())
             {
@@ -174,6 +206,18 @@ impl Dispatch {
         }
         // A claim that was begun has a say in who holds what; only its deliveries are of no use any more.
         while self.under_way.next().await.is_some() {}
+    }
+
+    /// What was put off by a clock that has been set back since would wait until the clock has caught up.
+    fn heed_the_clock(&mut self) {
+        let clock = self.deliverer.clock.clone();
+        if let Some(by) = self.wall.set_back_by(&*clock) {
+            tracing::warn!(
+                "the clock was set back by {by:?}: what waits is brought forward by as much"
+            );
+            let store = self.deliverer.store.clone();
+            self.under_way.push(bring_forward(store, clock, by).boxed());
+        }
     }
 
     fn sleep(&self) -> impl Future<Output = ()> + use<> {
@@ -354,9 +398,32 @@ async fn give_back(store: Arc<dyn Store>, clock: Arc<dyn Clock>, strays: Vec<Str
     Done::GivenBack(strays)
 }
 
+/// Brings forward what waits, however often that takes, and answers when each endpoint is due then.
+async fn bring_forward(store: Arc<dyn Store>, clock: Arc<dyn Clock>, by: Duration) -> Done {
+    while let Err(error) = store.bring_forward(clock.now(), by).await {
+        tracing::error!("what waits could not be brought forward, and will be: {error}");
+        clock.sleep(STORE_AGAIN).await;
+    }
+    Done::AllDue(store.earliest_due().await)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_is_noticed_once() {
+        let at = |seconds: i64| Timestamp::from_micros(seconds * 1_000_000);
+        let wall =
+            |seen, seen_at| WallClock { seen: at(seen), seen_at: Duration::from_secs(seen_at) };
+        let mut known = wall(1_000, 0);
+        let mut set_back_by = |seen, seen_at| known.set_back_to(wall(seen, seen_at));
+        assert_eq!(set_back_by(1_005, 5), None, "time goes by");
+        assert_eq!(set_back_by(5_000, 6), None, "set forward");
+        assert_eq!(set_back_by(1_000, 7), Some(Duration::from_secs(4_001)));
+        assert_eq!(set_back_by(1_001, 8), None, "once");
+        assert_eq!(set_back_by(997, 9), None, "a little");
+    }
 
     #[test]
     fn the_earliest_time_of_an_endpoint_counts() {

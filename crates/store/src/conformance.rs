@@ -87,6 +87,7 @@ macro_rules! conformance {
                 a_claim_stops_before_its_bytes_are_exceeded_but_takes_one
                 an_inactive_endpoints_deliveries_wait
                 a_retry_is_due_when_it_was_settled
+                what_waits_is_brought_forward_and_no_further_than_now
                 a_delivery_that_ended_is_owed_no_more
                 a_lost_lease_records_nothing
                 many_attempts_are_recorded_in_their_order_all_or_none

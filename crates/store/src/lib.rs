@@ -262,6 +262,10 @@ pub trait Store: Send + Sync + 'static {
         lease: Lease,
     ) -> Result<()>;
 
+    /// Has what is pending, and due after `now`, be due so much earlier, but no earlier than `now`: the wall clock by which
+    /// it was put off has been set back. May be done by every node that noticed.
+    async fn bring_forward(&self, now: Timestamp, by: std::time::Duration) -> Result<()>;
+
     /// A page of an endpoint's attempts; empty for an endpoint that isn't there.
     async fn attempts(
         &self,

@@ -268,6 +268,17 @@ impl Ledger {
         });
     }
 
+    /// The store brings forward what waits, since the wall clock was set back.
+    pub fn brought_forward(&mut self, now: Timestamp, by: Duration) {
+        for next in self.tries.values_mut().filter_map(|all| all.last_mut()) {
+            if let Next::Retry(due) = next
+                && *due > now
+            {
+                *due = now.plus(now.until(*due).saturating_sub(by));
+            }
+        }
+    }
+
     /// Whether an attempt is recorded already.
     pub fn is_recorded(&self, attempt: &AttemptRecord) -> bool {
         self.attempts.get(&attempt.id) == Some(&attempt.delivery)

@@ -397,6 +397,14 @@ impl Store for SimStore {
         plain!(self, Lingers, give_back(deliveries, lease))
     }
 
+    async fn bring_forward(&self, now: Timestamp, by: Duration) -> Result<()> {
+        self.call("bring_forward", Manner::Writes, move |world| {
+            world.ledger().brought_forward(now, by);
+            model!(world.bring_forward(now, by))
+        })
+        .await
+    }
+
     async fn attempts(
         &self,
         tenant: TenantId,

@@ -85,6 +85,34 @@ pub async fn a_retry_is_due_when_it_was_settled(world: World) {
     assert_eq!(claim.deliveries[0].attempts_made, 1);
 }
 
+pub async fn what_waits_is_brought_forward_and_no_further_than_now(world: World) {
+    let tenant = world.tenant("default").await;
+    let endpoint = world.endpoint(tenant).await;
+    for due in [150, 107, 90] {
+        world.publish(tenant, &[endpoint], 1).await;
+        let leased = world.claim_one(endpoint, 1, Lease(1)).await;
+        let attempt = world.attempt(leased, 2, Next::Retry(at(due))).await;
+        assert_eq!(world.store.record(attempt).await.unwrap(), Recorded::Done);
+    }
+    world.publish(tenant, &[endpoint], 1).await;
+    let leased = world.claim_one(endpoint, 1, Lease(1)).await;
+    let by = at(0).until(at(20));
+    for now in [100, 100] {
+        world.store.bring_forward(at(now), by).await.unwrap();
+    }
+    assert_eq!(world.store.earliest_due_of(endpoint).await.unwrap(), Some(at(90)));
+    assert_eq!(world.claim(endpoint, 99, 1).await.deliveries.len(), 1, "it was due already");
+    let claim = world.claim(endpoint, 100, 1).await;
+    assert_eq!(
+        (claim.deliveries.len(), claim.next_due),
+        (1, Some(at(110))),
+        "and once for each call"
+    );
+    assert_eq!(world.claim(endpoint, 110, 1).await.deliveries.len(), 1);
+    let attempt = world.attempt(leased, 120, Next::Delivered).await;
+    assert_eq!(world.store.record(attempt).await.unwrap(), Recorded::Done, "leases stay");
+}
+
 pub async fn a_delivery_that_ended_is_owed_no_more(world: World) {
     let tenant = world.tenant("default").await;
     let endpoint = world.endpoint(tenant).await;

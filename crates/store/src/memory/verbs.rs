@@ -429,6 +429,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn bring_forward(&self, now: Timestamp, by: Duration) -> Result<()> {
+        for delivery in self.state().deliveries.values_mut() {
+            if delivery.status == Status::Pending && delivery.due_at > now {
+                delivery.due_at = now.plus(now.until(delivery.due_at).saturating_sub(by));
+            }
+        }
+        Ok(())
+    }
+
     async fn attempts(
         &self,
         tenant: TenantId,

@@ -1,6 +1,8 @@
 //! Deliveries on their way: claimed and given back; settled by [`super::record`]. The state machine is drawn in the
 //! kernel's `delivery.rs`.
 
+use std::time::Duration;
+
 use deadpool_postgres::{Client, GenericClient};
 use postrider_kernel::{DeliveryId, EndpointId, EventId, TenantId, Timestamp, delivery::Status};
 use tokio_postgres::Row;
@@ -85,5 +87,15 @@ pub(super) async fn give_back(
 ) -> Result<()> {
     let ids: Vec<i64> = deliveries.iter().map(|delivery| delivery.get()).collect();
     execute(client, sql!("give_back"), &[&lease.0, &ids]).await?;
+    Ok(())
+}
+
+pub(super) async fn bring_forward(
+    client: &impl GenericClient,
+    now: Timestamp,
+    by: Duration,
+) -> Result<()> {
+    let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+    execute(client, sql!("bring_forward"), &[&now.as_micros(), &by]).await?;
     Ok(())
 }

@@ -410,6 +410,10 @@ impl Store for PostgresStore {
         read!(self, deliveries::give_back, &deliveries, lease)
     }
 
+    async fn bring_forward(&self, now: Timestamp, by: Duration) -> Result<()> {
+        read!(self, deliveries::bring_forward, now, by)
+    }
+
     async fn attempts(
         &self,
         tenant: TenantId,

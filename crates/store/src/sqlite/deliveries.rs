@@ -1,5 +1,7 @@
 //! Deliveries on their way: leased, settled, given back. The state machine is drawn in the kernel's `delivery.rs`.
 
+use std::time::Duration;
+
 use postrider_kernel::{
     DeliveryId, EndpointId, EventId, Next, TenantId, Timestamp, Trigger, delivery::Status,
 };
@@ -111,6 +113,13 @@ pub(super) fn give_back(
         let parameters = named_params! { ":id": delivery.get(), ":lease": lease.0 };
         execute(connection, sql!("give_back"), parameters)?;
     }
+    Ok(())
+}
+
+pub(super) fn bring_forward(connection: &Connection, now: Timestamp, by: Duration) -> Result<()> {
+    let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+    let parameters = named_params! { ":now": now.as_micros(), ":by": by };
+    execute(connection, sql!("bring_forward"), parameters)?;
     Ok(())
 }
 

@@ -315,6 +315,10 @@ impl Store for SqliteStore {
         self.write(move |c, _| deliveries::give_back(c, &deliveries, lease)).await
     }
 
+    async fn bring_forward(&self, now: Timestamp, by: Duration) -> Result<()> {
+        self.write(move |c, _| deliveries::bring_forward(c, now, by)).await
+    }
+
     async fn attempts(
         &self,
         tenant: TenantId,

@@ -3,6 +3,7 @@
 mod faults;
 mod files;
 mod statements;
+mod upgrades;
 
 use std::{path::PathBuf, sync::Arc};
 
