@@ -376,10 +376,12 @@ impl Store for SimStore {
         self.call("record_all", Manner::Lingers, move |world| {
             let was_written: Vec<bool> =
                 attempts.iter().map(|attempt| world.ledger().is_recorded(attempt)).collect();
+            let is_fresh = |(_, was_written): &(_, &bool)| !**was_written;
             let fresh: Arc<[AttemptRecord]> = attempts
                 .iter()
                 .zip(&was_written)
-                .filter_map(|(attempt, was_written)| (!was_written).then(|| attempt.clone()))
+                .filter(is_fresh)
+                .map(|(attempt, _)| attempt.clone())
                 .collect();
             let mut recorded = model!(world.record_all(fresh.clone()))?.into_iter();
             for (attempt, recorded) in fresh.iter().zip(recorded.clone()) {
