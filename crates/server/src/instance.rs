@@ -220,10 +220,14 @@ impl std::fmt::Debug for Instance {
 
 /// Makes the data directory, private. One that is there is left as it is, but for a warning when others can look in.
 pub fn make_directory(data_dir: &Path) -> anyhow::Result<()> {
-    match DirBuilder::new().recursive(true).mode(0o700).create(data_dir) {
-        Ok(()) => {}
-        Err(error) => return Err(unusable(data_dir, &error)),
-    }
+    let is_missing = |directory: &&Path| !directory.as_os_str().is_empty() && !directory.exists();
+    let made: Vec<&Path> = data_dir.ancestors().take_while(is_missing).collect();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .and_then(|()| made.into_iter().try_for_each(sync_name))
+        .map_err(|error| unusable(data_dir, &error))?;
     let mode = std::fs::metadata(data_dir).map_err(|error| unusable(data_dir, &error))?;
     if mode.permissions().mode() & 0o077 != 0 {
         tracing::warn!(
@@ -232,6 +236,12 @@ pub fn make_directory(data_dir: &Path) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Makes it outlast a power loss that this directory is there: its name is in its parent.
+fn sync_name(directory: &Path) -> io::Result<()> {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Waits until nobody else is opening this instance. The directory itself is locked, so that no file stays behind.

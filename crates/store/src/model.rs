@@ -5,7 +5,8 @@ use std::{net::IpAddr, time::Duration};
 use bytes::Bytes;
 use postrider_kernel::{
     AttemptId, AuditId, Created, DeliveryId, EndpointId, EventId, EventType, Failure, Next, Role,
-    SecretId, Target, TenantId, Timestamp, TokenId, Trigger, UserId, secret::Standing,
+    SecretId, Target, TenantId, Timestamp, TokenId, Trigger, UserId, delivery::Status,
+    secret::Standing,
 };
 
 /// A ciphertext: what is inside, the store can't read.
@@ -648,6 +649,24 @@ pub struct AttemptRecord {
     pub next: Next,
     /// Whether the endpoint is deactivated with it.
     pub deactivates_endpoint: bool,
+}
+
+impl AttemptRecord {
+    /// What its delivery is from then on.
+    pub(crate) fn status(&self) -> Status {
+        match self.next {
+            Next::Delivered => Status::Delivered,
+            Next::Retry(_) => Status::Pending,
+            Next::Failed => Status::Failed,
+        }
+    }
+
+    /// When its delivery ended, if it did: no sooner than its last attempt was sent, even if the clock was set back between
+    /// the two. A purge relies on it, that attempts are gone before their event.
+    pub(crate) fn finished_at(&self) -> Option<Timestamp> {
+        let is_over = self.next.retry_at().is_none();
+        is_over.then(|| self.settled_at.max(self.sent_at))
+    }
 }
 
 /// What a record came to.

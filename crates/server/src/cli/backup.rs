@@ -12,20 +12,21 @@ use super::{data_dir::DataDir, output::Answer};
 /// Writes a consistent copy of everything to a new file, while the server serves. The master key isn't in it
 #[derive(Args)]
 pub struct Backup {
-    /// The file to make; it is an SQLite database, whichever engine it is of
-    #[arg(value_hint = ValueHint::FilePath)]
-    file: PathBuf,
     #[command(flatten)]
-    data_dir: DataDir,
-    /// Answer with one JSON document
-    #[arg(long)]
-    json: bool,
+    of: Of,
 }
 
 /// Makes an instance of a backup: a new data directory, or an empty Postgres database. It overwrites nothing
 #[derive(Args)]
 pub struct Restore {
-    /// The backup
+    #[command(flatten)]
+    of: Of,
+}
+
+/// Which backup, of which instance.
+#[derive(Args)]
+struct Of {
+    /// The backup: an SQLite database, whichever engine it is of
     #[arg(value_hint = ValueHint::FilePath)]
     file: PathBuf,
     #[command(flatten)]
@@ -38,10 +39,11 @@ pub struct Restore {
 impl Backup {
     /// Does it.
     pub async fn run(self) -> anyhow::Result<()> {
-        match self.data_dir.database()? {
-            Some(url) => PostgresStore::open(url.reveal()).await?.back_up(&self.file).await?,
+        let Of { file, data_dir, json } = self.of;
+        match data_dir.database()? {
+            Some(url) => PostgresStore::open(url.reveal()).await?.back_up(&file).await?,
             None => {
-                let (database, file) = (self.data_dir.database_file(), self.file.clone());
+                let (database, file) = (data_dir.database_file(), file.clone());
                 anyhow::ensure!(
                     database.exists(),
                     "there is no database {}; --data-dir or --database-url says where it is",
@@ -52,33 +54,34 @@ impl Backup {
         }
         let text = format!(
             "{} is written. The master key is not in it: keep {} apart from it, without which no secret can be read",
-            self.file.display(),
-            self.data_dir.key_file().display()
+            file.display(),
+            data_dir.key_file().display()
         );
-        answer(text, &self.file, self.json)
+        answer(text, &file, json)
     }
 }
 
 impl Restore {
     /// Does it.
     pub async fn run(self) -> anyhow::Result<()> {
-        let made = match self.data_dir.database()? {
+        let Of { file, data_dir, json } = self.of;
+        let made = match data_dir.database()? {
             Some(url) => {
-                PostgresStore::open(url.reveal()).await?.restore(&self.file).await?;
+                PostgresStore::open(url.reveal()).await?.restore(&file).await?;
                 "the database".to_owned()
             }
             None => {
-                self.data_dir.make()?;
-                let (database, file) = (self.data_dir.database_file(), self.file.clone());
+                data_dir.make()?;
+                let (database, file) = (data_dir.database_file(), file.clone());
                 spawn_blocking(move || sqlite::restore(&file, &database)).await??;
-                self.data_dir.database_file().display().to_string()
+                data_dir.database_file().display().to_string()
             }
         };
         let text = format!(
             "{made} is restored. It needs the master key that the backup was made under: put it into {}, then start",
-            self.data_dir.key_file().display()
+            data_dir.key_file().display()
         );
-        answer(text, &self.file, self.json)
+        answer(text, &file, json)
     }
 }
 

@@ -1,8 +1,6 @@
 //! The model's deliveries: owed, leased, settled.
 
-use postrider_kernel::{
-    DeliveryId, EndpointId, EventId, Next, Timestamp, Trigger, delivery::Status,
-};
+use postrider_kernel::{DeliveryId, EndpointId, EventId, Timestamp, Trigger, delivery::Status};
 
 use super::{KeptAnswer, KeptDelivery, KeptEvent, State, refused, repeats};
 use crate::{
@@ -229,15 +227,8 @@ impl KeptDelivery {
     fn settle(&mut self, attempt: &AttemptRecord) {
         self.lease = None;
         self.attempts_made = attempt.attempt_number;
-        self.finished_at = Some(attempt.settled_at.max(attempt.sent_at));
-        match attempt.next {
-            Next::Delivered => self.status = Status::Delivered,
-            Next::Failed => self.status = Status::Failed,
-            Next::Retry(due_at) => {
-                self.status = Status::Pending;
-                self.due_at = due_at;
-                self.finished_at = None;
-            }
-        }
+        self.status = attempt.status();
+        self.due_at = attempt.next.retry_at().unwrap_or(self.due_at);
+        self.finished_at = attempt.finished_at();
     }
 }

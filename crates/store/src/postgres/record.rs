@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use deadpool_postgres::{GenericClient, Transaction};
-use postrider_kernel::{AttemptId, Next, Timestamp, delivery::Status};
+use postrider_kernel::{AttemptId, Timestamp};
 use tokio_postgres::{Error, Row, Statement};
 
 use super::{
@@ -87,18 +87,9 @@ impl<'a> Columns<'a> {
     }
 
     fn add_settlement(&mut self, attempt: &AttemptRecord) {
-        let status = match attempt.next {
-            Next::Delivered => Status::Delivered,
-            Next::Retry(_) => Status::Pending,
-            Next::Failed => Status::Failed,
-        };
-        // A delivery ends no sooner than its last attempt was sent, even if the clock was set back between the two: a
-        // purge relies on it, that attempts are gone before their event.
-        let ended_at = attempt.settled_at.max(attempt.sent_at);
-        let retry_at = attempt.next.retry_at();
-        self.status.push(status_code(status));
-        self.next_retry.push(retry_at.map(Timestamp::as_micros));
-        self.finished_at.push(retry_at.is_none().then(|| ended_at.as_micros()));
+        self.status.push(status_code(attempt.status()));
+        self.next_retry.push(attempt.next.retry_at().map(Timestamp::as_micros));
+        self.finished_at.push(attempt.finished_at().map(Timestamp::as_micros));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_kernel::{
-    DeliveryId, EndpointId, EventId, Next, TenantId, Timestamp, Trigger, delivery::Status,
+    DeliveryId, EndpointId, EventId, TenantId, Timestamp, Trigger, delivery::Status,
 };
 use rusqlite::{Connection, Row, named_params, params};
 
@@ -157,25 +157,16 @@ fn due(
 
 /// Moves a delivery on after a try; `false` when the lease was lost.
 fn settle(connection: &Connection, attempt: &AttemptRecord) -> Result<bool> {
-    let status = match attempt.next {
-        Next::Delivered => Status::Delivered,
-        Next::Retry(_) => Status::Pending,
-        Next::Failed => Status::Failed,
-    };
-    // A delivery ends no sooner than its last attempt was sent, even if the clock was set back between the two: a purge
-    // relies on it, that attempts are gone before their event.
-    let ended_at = attempt.settled_at.max(attempt.sent_at);
-    let retry_at = attempt.next.retry_at();
     let parameters = params![
         attempt.delivery.get(),
         attempt.tenant.get(),
         attempt.endpoint.get(),
         attempt.event.get(),
         attempt.lease.0,
-        status_code(status),
+        status_code(attempt.status()),
         attempt.attempt_number,
-        retry_at.map(Timestamp::as_micros),
-        retry_at.is_none().then(|| ended_at.as_micros()),
+        attempt.next.retry_at().map(Timestamp::as_micros),
+        attempt.finished_at().map(Timestamp::as_micros),
     ];
     Ok(execute(connection, sql!("settle_delivery"), parameters)? > 0)
 }
