@@ -280,6 +280,7 @@ impl Dispatch {
             }
             Done::Claimed(lane, _, Err(error)) => {
                 tracing::error!(endpoint = %lane.endpoint, "due deliveries could not be claimed, and will be: {error}");
+                self.deliverer.life.doubt();
                 lane.end_claim(Vec::new(), true);
                 self.schedule.add(lane.tenant, lane.endpoint, later);
             }

@@ -6,7 +6,7 @@
 //! that it has none; one that lost its lease begins another life under another one, and what it held is no longer its own.
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -30,6 +30,7 @@ pub struct Life {
     lease: AtomicI64,
     /// In microseconds of the clock that only goes forward.
     signs_until: AtomicU64,
+    is_doubted: AtomicBool,
     granted: Notify,
 }
 
@@ -48,6 +49,7 @@ impl Life {
         Self {
             lease: AtomicI64::new(lease.0),
             signs_until: AtomicU64::new(0),
+            is_doubted: AtomicBool::new(false),
             granted: Notify::new(),
         }
     }
@@ -101,9 +103,21 @@ impl Life {
         self.signs_until.store(0, Ordering::Release);
     }
 
+    /// Something may be leased to this life of which it doesn't know: the answer to a claim was lost on its way, perhaps
+    /// after the commit. Only another life sets that free.
+    pub fn doubt(&self) {
+        self.is_doubted.store(true, Ordering::Release);
+    }
+
+    /// Whether something may be leased to this life of which it doesn't know.
+    pub fn is_doubted(&self) -> bool {
+        self.is_doubted.load(Ordering::Acquire)
+    }
+
     /// Another life begins. It may not sign yet.
     pub fn begins_again(&self, lease: Lease) {
         self.ends();
+        self.is_doubted.store(false, Ordering::Release);
         self.lease.store(lease.0, Ordering::Release);
     }
 }
@@ -145,7 +159,10 @@ mod tests {
         check(7, 1_449, Ok(()));
         check(7, 1_450, Err(Unfit::NoRight));
         check(6, 500, Err(Unfit::Lost));
+        life.doubt();
+        assert!(life.is_doubted());
         life.begins_again(Lease(8));
+        assert!(!life.is_doubted());
         check(7, 500, Err(Unfit::Lost));
         check(8, 500, Err(Unfit::NoRight));
         life.may_sign_forever();

@@ -199,17 +199,20 @@ impl Node {
                 if version > directory.snapshot().version || directory.is_stale() {
                     self.changed.notify_one();
                 }
+                if life.is_doubted() {
+                    return self.begin_again("the answer to a claim was lost").await;
+                }
                 Ok(())
             }
-            Renewal::Lost => self.begin_again().await,
+            Renewal::Lost => self.begin_again("the lease ran out").await,
         }
     }
 
     /// What this node held may be somebody else's by now. It forgets all of it, and begins anew.
-    async fn begin_again(&self) -> Result<()> {
+    async fn begin_again(&self, why: &str) -> Result<()> {
         let Parts { store, life, lanes, notes, .. } = &self.parts;
         tracing::warn!(
-            "the lease ran out: what this node held is others' to deliver, and it begins anew"
+            "{why}: what this node held is others' to deliver once its lease has run out, and it begins anew"
         );
         life.ends();
         lanes.clear();
