@@ -24,11 +24,12 @@ struct Step {
     run: fn(&Cache) -> anyhow::Result<Done>,
 }
 
-static STEPS: [Step; 11] = [
+static STEPS: [Step; 12] = [
     Step { name: "tools", run: tools::install },
     Step { name: "format", run: |_| cargo(&["fmt", "--all", "--check"]) },
     Step { name: "lint", run: lint },
     Step { name: "test", run: |_| cargo(&["test", "--workspace", "--locked"]) },
+    Step { name: "postgres", run: test_on_postgres },
     Step { name: "doc", run: doc },
     Step { name: "dependencies", run: dependencies },
     Step { name: "advisories", run: advisories },
@@ -88,6 +89,13 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
 
 fn lint(_: &Cache) -> anyhow::Result<Done> {
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])
+}
+
+/// What a server promises, it promises on Postgres too.
+fn test_on_postgres(_: &Cache) -> anyhow::Result<Done> {
+    let mut tests = cargo_command(&["test", "--package", "postrider", "--locked"]);
+    tests.args(["--test", "api", "--test", "crash", "--test", "expire", "--test", "delivery"]);
+    check(tests.env("POSTRIDER_TEST_STORE", "postgres"))
 }
 
 /// The documentation is for those who work on the code, so that it covers private items, and may link to them.
