@@ -11,7 +11,7 @@ use postrider_kernel::{
     retry::Jitter,
 };
 use postrider_store::{Lease, Store};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -28,6 +28,9 @@ use crate::{
 
 /// How long an idle worker keeps its connection open.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// How long a worker waits after a try that got no answer.
+const UNANSWERED_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long to wait when this machine has no more sockets.
 const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
@@ -255,7 +258,13 @@ impl Worker {
     async fn deliver(&mut self, job: Job, permit: Permit) -> Option<Job> {
         self.in_hand = Some((job.delivery.id, job.delivery.lease));
         match self.attempt(&job).await {
-            Tried::Attempted(attempted) => self.settle(job, attempted, permit.answered()),
+            Tried::Attempted(attempted) => {
+                let recorded = self.settle(job, attempted, permit.answered());
+                self.in_hand = None;
+                if let Some(recorded) = recorded {
+                    self.hold_back(recorded).await;
+                }
+            }
             Tried::Not(Reason::Postponed) => self.give_back(job),
             Tried::Not(Reason::Shortage) => return Some(job),
             // What is owed to a deleted endpoint is purged with it.
@@ -263,6 +272,18 @@ impl Worker {
         }
         self.in_hand = None;
         None
+    }
+
+    /// Waits after a try that got no answer. A connection can be refused more often a second than attempts can be written:
+    /// those of a dead endpoint would keep the store from everybody else's. Its first answer ends that.
+    async fn hold_back(&mut self, recorded: oneshot::Receiver<()>) {
+        // It ends when the other end is dropped: the attempt is written, or given up.
+        let _ = recorded.await;
+        tokio::select! {
+            biased;
+            () = self.deliverer.stopping.cancelled() => {}
+            () = self.deliverer.clock.sleep(UNANSWERED_PAUSE) => {}
+        }
     }
 
     /// Gives a delivery back after a while, without a permit, so that those who have connections go on.
@@ -400,7 +421,13 @@ impl Worker {
     }
 
     /// Decides what follows, and hands it in to be written down.
-    fn settle(&mut self, job: Job, attempted: Attempted, permit: Unrecorded) {
+    /// Where no answer came, it answers what ends when it is.
+    fn settle(
+        &mut self,
+        job: Job,
+        attempted: Attempted,
+        permit: Unrecorded,
+    ) -> Option<oneshot::Receiver<()>> {
         let deliverer = &self.deliverer;
         self.lane.observe(&attempted.outcome, attempted.duration);
         // The window may have room again for what queues.
@@ -415,10 +442,18 @@ impl Worker {
         if !outcome.is_success() {
             log_failure(&job, attempt_number, &outcome, settlement);
         }
+        let (held_up, recorded) = match outcome {
+            Outcome::Answered(_) => (None, None),
+            Outcome::Unanswered(_) => {
+                let (held_up, recorded) = oneshot::channel();
+                (Some(held_up), Some(recorded))
+            }
+        };
         deliverer.records.send(Finished {
             job,
             lane: self.lane.clone(),
             permit,
+            held_up,
             attempt_number,
             sent_at,
             duration,
@@ -428,6 +463,7 @@ impl Worker {
             settled_at,
             settlement,
         });
+        recorded
     }
 
     /// Gives a delivery back to the store, and with it all others of a lane that can't be worked on.

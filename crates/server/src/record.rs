@@ -15,7 +15,7 @@ use std::{
 
 use postrider_kernel::{AttemptId, EndpointId, Next, Outcome, Settlement, Timestamp};
 use postrider_store::{AttemptRecord, IdKind, Recorded, Store, StoreError};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,6 +42,8 @@ pub struct Finished {
     pub lane: Arc<Lane>,
     /// What is left of its permit.
     pub permit: Unrecorded,
+    /// Who waits for it to be written, if anybody does: dropped then.
+    pub held_up: Option<oneshot::Sender<()>>,
     /// Which try of the delivery this was, from 1.
     pub attempt_number: u32,
     /// When it was signed, or, where it did not get that far, begun.
@@ -231,10 +233,10 @@ impl Recorder {
     async fn follow_up(&self, recorded: impl IntoIterator<Item = (FollowUp, Recorded)>) {
         let mut lanes = BTreeMap::<EndpointId, Arc<Lane>>::new();
         for (follow_up, recorded) in recorded {
-            let FollowUp { job, lane, permit, next, deactivates_endpoint } = follow_up;
+            let FollowUp { job, lane, permit, held_up, next, deactivates_endpoint } = follow_up;
             let delivery = job.delivery.id;
             // Before the lane is asked whether it has room.
-            drop((job, permit));
+            drop((job, permit, held_up));
             match (recorded, next) {
                 (Recorded::LeaseLost, _) => {
                     tracing::debug!(%delivery, "its endpoint, or its lease, is gone")
@@ -269,6 +271,7 @@ struct FollowUp {
     job: Job,
     lane: Arc<Lane>,
     permit: Unrecorded,
+    held_up: Option<oneshot::Sender<()>>,
     next: Next,
     deactivates_endpoint: bool,
 }
@@ -298,7 +301,7 @@ impl Finished {
             next,
             deactivates_endpoint,
         };
-        let Self { job, lane, permit, .. } = self;
-        (record, FollowUp { job, lane, permit, next, deactivates_endpoint })
+        let Self { job, lane, permit, held_up, .. } = self;
+        (record, FollowUp { job, lane, permit, held_up, next, deactivates_endpoint })
     }
 }
