@@ -43,6 +43,9 @@ enum Manner {
     Breaks(&'static [u8]),
     /// Reads the request, writes these bytes, and closes.
     Says(&'static [u8]),
+    /// Reads each request of a connection, and writes these bytes. Whoever says that a connection is kept has to keep it: what
+    /// comes while it closes is broken off, and rightly.
+    Keeps(&'static [u8]),
     /// Reads the request, writes the first bytes, and then the second ones for as long as anybody reads.
     Repeats(&'static [u8], &'static [u8]),
     /// Reads the request, writes the first bytes, and then one more byte at a time for as long as anybody is there.
@@ -94,6 +97,10 @@ async fn behave(mut stream: TcpStream, manner: Manner, written: &AtomicUsize) ->
             stream.set_zero_linger()
         }
         Manner::Says(bytes) => stream.write_all(bytes).await,
+        Manner::Keeps(bytes) => loop {
+            stream.write_all(bytes).await?;
+            read_request(&mut stream).await?;
+        },
         Manner::Repeats(first, then) => {
             stream.write_all(first).await?;
             loop {
@@ -189,7 +196,7 @@ const PROMPT: [Case; 33] = [
     case("a failure in HTTP/1.0", Manner::Says(b"HTTP/1.0 500 No\r\n\r\nold"), "500", "", "old"),
     case(
         "HTTP/1.0 with keep-alive",
-        Manner::Says(b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 3\r\n\r\nold"),
+        Manner::Keeps(b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 3\r\n\r\nold"),
         "200",
         "",
         "old",
