@@ -413,21 +413,22 @@ async fn one_node_accepts_and_another_delivers() {
 async fn a_schema_is_migrated_once_and_a_newer_one_is_refused() {
     let cluster = Cluster::start(&[&[]]).await;
     let migrate = ["migrate"];
-    assert_eq!(cluster.command(&migrate).await, json!({"migrations": []}));
+    assert_eq!(cluster.command(&migrate).await, json!({"migrations": [], "waiting": 0}));
     let empty = TestDatabase::create().await;
     let url = empty.url();
     let doctor = ["doctor", "--database-url", &url];
     let (_, report, _) = cluster.nodes[0].run(&doctor, "").await;
-    assert!(report.contains("1 migrations are missing"), "{report}");
+    assert!(report.contains("2 migrations are missing"), "{report}");
     let arguments = ["migrate", "--database-url", &url];
     let took = cluster.nodes[0].command(&arguments, "").await;
-    assert_eq!(took, json!({"migrations": ["0001_what_is_promised"]}));
+    let all = json!(["0001_what_is_promised", "0002_nodes_tell_their_version"]);
+    assert_eq!(took, json!({"migrations": all, "waiting": 0}));
     let (_, report, _) = cluster.nodes[0].run(&doctor, "").await;
     assert!(report.contains("its schema is the newest"), "{report}");
-    empty.run("INSERT INTO schema_migration VALUES (2, '0002_of_tomorrow', '')").await;
+    empty.run("INSERT INTO schema_migration VALUES (9999, '9999_of_tomorrow', '')").await;
     let (success, _, said) = cluster.nodes[0].run(&arguments, "").await;
     assert!(
-        !success && said.contains("newer Postrider") && said.contains("0002_of_tomorrow"),
+        !success && said.contains("newer Postrider") && said.contains("9999_of_tomorrow"),
         "{said}"
     );
 }

@@ -3,7 +3,10 @@
 
 use anyhow::Context;
 use clap::Args;
-use postrider_store::{postgres::PostgresStore, sqlite::SqliteStore};
+use postrider_store::{
+    postgres::{Migrated, PostgresStore},
+    sqlite::SqliteStore,
+};
 use serde_json::json;
 
 use super::{data_dir::DataDir, output::Answer};
@@ -21,16 +24,22 @@ pub struct Migrate {
 impl Migrate {
     /// Does it.
     pub async fn run(self) -> anyhow::Result<()> {
-        let taken = match self.data_dir.database()? {
+        let Migrated { taken, waiting } = match self.data_dir.database()? {
             Some(url) => PostgresStore::migrate(url.reveal()).await?,
-            None => self.migrate_file().await?,
+            None => Migrated { taken: self.migrate_file().await?, waiting: 0 },
         };
-        let text = if taken.is_empty() {
-            "the schema is the newest already".to_owned()
-        } else {
-            format!("the schema is the newest now; taken: {}", taken.join(", "))
+        let mut text = match &taken[..] {
+            [] if waiting == 0 => "the schema is the newest already".to_owned(),
+            [] => "nothing could be taken".to_owned(),
+            taken => format!("taken: {}", taken.join(", ")),
         };
-        Answer { text, json: json!({"migrations": taken}) }.print(self.json)
+        if waiting > 0 {
+            text += &format!(
+                "; {waiting} more would take something away from nodes of an older version that are running: once \
+                 those have ended, the next start takes them, or `postrider migrate`"
+            );
+        }
+        Answer { text, json: json!({"migrations": taken, "waiting": waiting}) }.print(self.json)
     }
 
     async fn migrate_file(&self) -> anyhow::Result<Vec<&'static str>> {

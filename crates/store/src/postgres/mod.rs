@@ -41,6 +41,7 @@ use postrider_kernel::{
 };
 use tokio::task::JoinHandle;
 
+pub use self::migrate::Migrated;
 use self::{
     connect::Address,
     migrate::MIGRATIONS,
@@ -79,7 +80,7 @@ pub struct PostgresStore {
 
 impl PostgresStore {
     /// Connects to a database by its URL, `postgres://user:password@host:5432/database?sslmode=verify-full`, and brings it
-    /// to the newest schema. `sslmode` is `disable`, `prefer` (without one), `require`, `verify-ca` or `verify-full`;
+    /// to the newest schema, as far as that takes nothing from nodes of older versions that live. `sslmode` is `disable`, `prefer` (without one), `require`, `verify-ca` or `verify-full`;
     /// `sslrootcert` names a file of certificates to trust instead of the system's.
     ///
     /// Refuses a database whose schema is newer than this version, or isn't one that it made, with a text that says what
@@ -103,9 +104,9 @@ impl PostgresStore {
         Ok(Self { pool, renewals, writers, seen, inbox, tasks: [ear, teller], walk, sender })
     }
 
-    /// Brings a database to the newest schema, and answers the steps that this took. Refuses what [`PostgresStore::open`]
-    /// refuses.
-    pub async fn migrate(url: &str) -> Result<Vec<&'static str>> {
+    /// Brings a database to the newest schema, and answers the steps that this took, and how many wait until the nodes of
+    /// older versions have ended. Refuses what [`PostgresStore::open`] refuses.
+    pub async fn migrate(url: &str) -> Result<Migrated> {
         let pool = Address::parse(url)?.pool(1)?;
         migrate::migrate(&mut pool.get().await?, MIGRATIONS).await
     }
@@ -121,7 +122,13 @@ impl PostgresStore {
     /// # Errors
     /// When a file stands there, or can't be written, or the database can't be read.
     pub async fn back_up(&self, file: &Path) -> Result<()> {
-        archive::back_up(&mut self.client().await?, file).await
+        let mut client = self.client().await?;
+        match migrate::check_history(&client, MIGRATIONS).await?.beyond {
+            0 => archive::back_up(&mut client, file).await,
+            _ => Err(StoreError::Unavailable(
+                "the schema is newer than this version's, which would leave something out; use the newer version".into(),
+            )),
+        }
     }
 
     /// Fills this database, which must be empty, from a backup of either engine: all of it or nothing.
@@ -198,10 +205,7 @@ impl Store for PostgresStore {
 
     async fn check_health(&self) -> Result<()> {
         let client = self.client().await?;
-        match migrate::check_history(&client, MIGRATIONS).await? {
-            taken if taken == MIGRATIONS.len() => Ok(()),
-            taken => Err(StoreError::Inconsistent(format!("only {taken} migrations are applied"))),
-        }
+        migrate::check_usable(&client, MIGRATIONS).await
     }
 
     async fn begin_life(&self) -> Result<Lease> {

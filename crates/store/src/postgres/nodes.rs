@@ -16,8 +16,9 @@ use tokio_postgres::Row;
 
 use super::{
     ids,
+    migrate::{self, MIGRATIONS},
     news::{self, Told},
-    query::{Parameters, all, execute, first, get, number, one, sql, time},
+    query::{Parameters, all, execute, first, get, number, one, sql, time, wide},
     version,
 };
 use crate::{IdKind, LEASE, Lease, Renewal, Result, SIGNING, Version};
@@ -28,8 +29,10 @@ const FREED_MAX: i64 = 1000;
 pub(super) async fn begin(client: &mut Client, sender: &str) -> Result<Lease> {
     take_over(client, sender).await?;
     let transaction = client.transaction().await?;
+    migrate::check_beginning(&transaction, MIGRATIONS).await?;
     let id = ids::reserve(&transaction, IdKind::Life, 1).await?.start;
-    execute(&transaction, sql!("insert_node"), &[&id, &seconds(LEASE)]).await?;
+    let row: Parameters<'_> = &[&id, &seconds(LEASE), &wide(MIGRATIONS.len())];
+    execute(&transaction, sql!("insert_node"), row).await?;
     transaction.commit().await?;
     Ok(Lease(id))
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     IdKind, Result, StoreError,
     archive::{Draft, Table, cannot_write},
+    history::Standing,
 };
 
 /// SQLite finds a subscription's tenant by its endpoint.
@@ -23,7 +24,7 @@ const TENANT: &str = "(SELECT endpoint.tenant_id FROM endpoint WHERE endpoint.id
 /// When there is no such database, or a file stands at the archive's place, or can't be written.
 pub fn back_up(database: &Path, archive: &Path) -> Result<()> {
     let connection = connect::reading(database)?;
-    if check_history(&connection, MIGRATIONS)? < MIGRATIONS.len() {
+    if check_history(&connection, MIGRATIONS)?.missing > 0 {
         let advice =
             "its schema is older than this version's; `postrider migrate` brings it up to date";
         return Err(StoreError::Unavailable(format!("{}: {advice}", database.display())));
@@ -66,11 +67,14 @@ pub(crate) fn open(archive: &Path) -> Result<Connection> {
 /// The same, of an archive that has the newest schema.
 pub(crate) fn open_current(archive: &Path) -> Result<Connection> {
     let connection = open(archive)?;
-    if check_history(&connection, MIGRATIONS)? < MIGRATIONS.len() {
-        let advice = "was made by an older version; restore it into a data directory, and back that up with this version";
-        return Err(StoreError::Unavailable(format!("{} {advice}", archive.display())));
-    }
-    Ok(connection)
+    let advice = match check_history(&connection, MIGRATIONS)? {
+        Standing { missing: 0, beyond: 0, .. } => return Ok(connection),
+        Standing { missing: 0, .. } => "was made by a newer version; restore it with that one",
+        _ => {
+            "was made by an older version; restore it into a data directory, and back that up with this version"
+        }
+    };
+    Err(StoreError::Unavailable(format!("{} {advice}", archive.display())))
 }
 
 fn open_sound(archive: &Path) -> Result<Connection> {

@@ -1,26 +1,38 @@
 //! How an SQLite file comes to the newest schema.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::query::all;
 pub(super) use crate::history::Migration;
-use crate::{Result, StoreError, history};
+use crate::{
+    Result, StoreError,
+    history::{self, Change, Standing, Taken},
+};
 
 /// Every step, oldest first.
 pub(super) const MIGRATIONS: &[Migration] = &[Migration {
     name: "0001_what_is_promised",
     sql: include_str!("migrations/0001_what_is_promised.sql"),
+    change: Change::Contracts,
 }];
 
 const CREATE_HISTORY: &str = "
     CREATE TABLE IF NOT EXISTS schema_migration (
         number   INTEGER PRIMARY KEY,
         name     TEXT NOT NULL,
-        checksum BLOB NOT NULL
+        checksum BLOB NOT NULL,
+        expands  INTEGER NOT NULL DEFAULT 0 CONSTRAINT it_expands_or_not CHECK (expands IN (0, 1))
     ) STRICT";
 
+/// Histories that were begun before steps could expand lack the column.
+const HAS_EXPANDS: &str =
+    "SELECT 1 FROM pragma_table_info('schema_migration') WHERE name = 'expands'";
+const ADD_EXPANDS: &str = "
+    ALTER TABLE schema_migration ADD COLUMN
+        expands INTEGER NOT NULL DEFAULT 0 CONSTRAINT it_expands_or_not CHECK (expands IN (0, 1))";
+
 /// Brings a database to the newest schema, one transaction per step; answers the steps that it took. Two processes may do
-/// so at once: who comes second finds the step taken.
+/// so at once: who comes second finds the step taken. Nothing waits, as nodes of several versions can't share a file.
 pub(super) fn migrate(
     connection: &mut Connection,
     migrations: &[Migration],
@@ -32,11 +44,21 @@ pub(super) fn migrate(
     Ok(taken)
 }
 
-/// Refuses a database whose history isn't the beginning of ours; answers how many steps it has had.
-pub(super) fn check_history(connection: &Connection, migrations: &[Migration]) -> Result<usize> {
-    let select = "SELECT name, checksum FROM schema_migration ORDER BY number";
-    let taken = all(connection, select, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+/// Refuses a database whose history doesn't fit ours; answers where it stands.
+pub(super) fn check_history(connection: &Connection, migrations: &[Migration]) -> Result<Standing> {
+    let select = match has_expands(connection)? {
+        true => "SELECT name, checksum, expands FROM schema_migration ORDER BY number",
+        false => "SELECT name, checksum, FALSE FROM schema_migration ORDER BY number",
+    };
+    let taken = all(connection, select, [], |row| {
+        let change = Change::from_expands(row.get(2)?);
+        Ok(Taken { name: row.get(0)?, checksum: row.get(1)?, change })
+    })?;
     history::check(migrations, &taken)
+}
+
+fn has_expands(connection: &Connection) -> Result<bool> {
+    Ok(connection.query_row(HAS_EXPANDS, [], |_| Ok(())).optional()?.is_some())
 }
 
 /// Takes the first step that the database hasn't had; `None` when it has had all.
@@ -47,13 +69,18 @@ fn take_next_step(
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     transaction.execute_batch(CREATE_HISTORY)?;
-    let taken = check_history(&transaction, migrations)?;
+    let Standing { taken, .. } = check_history(&transaction, migrations)?;
     let Some(next) = migrations.get(taken) else { return Ok(None) };
+    if !has_expands(&transaction)? {
+        transaction.execute_batch(ADD_EXPANDS)?;
+    }
     transaction.execute_batch(next.sql)?;
     let number = i64::try_from(taken + 1)
         .map_err(|_| StoreError::Inconsistent("more migrations than an integer counts".into()))?;
-    let insert = "INSERT INTO schema_migration (number, name, checksum) VALUES (?1, ?2, ?3)";
-    transaction.execute(insert, params![number, next.name, next.checksum()])?;
+    let insert =
+        "INSERT INTO schema_migration (number, name, checksum, expands) VALUES (?1, ?2, ?3, ?4)";
+    let row = params![number, next.name, next.checksum(), next.change.expands()];
+    transaction.execute(insert, row)?;
     transaction.commit()?;
     Ok(Some(next.name))
 }

@@ -141,9 +141,9 @@ impl Store for SqliteStore {
     }
 
     async fn check_health(&self) -> Result<()> {
-        match self.read(|c| migrate::check_history(c, MIGRATIONS)).await? {
-            taken if taken == MIGRATIONS.len() => Ok(()),
-            taken => Err(StoreError::Inconsistent(format!("only {taken} migrations are applied"))),
+        match self.read(|c| migrate::check_history(c, MIGRATIONS)).await?.missing {
+            0 => Ok(()),
+            missing => Err(StoreError::Inconsistent(format!("{missing} migrations are missing"))),
         }
     }
 

@@ -8,6 +8,7 @@ use super::{database, open_here};
 use crate::{
     IdKind, Result, Store, StoreError,
     conformance::World,
+    history::Change,
     sqlite::{
         SqliteStore,
         migrate::{MIGRATIONS, Migration, check_history, migrate},
@@ -114,7 +115,7 @@ fn a_changed_migration_is_refused() {
 
 #[test]
 fn a_newer_schema_is_refused() {
-    let insert = "INSERT INTO schema_migration VALUES (9999, '9999_later', x'00')";
+    let insert = "INSERT INTO schema_migration VALUES (9999, '9999_later', x'00', 0)";
     check_refused(changed_by_hand(insert), "Start the newer version, or restore the backup");
 }
 
@@ -137,15 +138,43 @@ fn a_place_that_cannot_be_written_is_unavailable() {
 fn a_step_that_fails_leaves_the_schema_as_it_was() {
     let mut connection = Connection::open_in_memory().unwrap();
     migrate(&mut connection, MIGRATIONS).unwrap();
-    let first = || Migration { name: MIGRATIONS[0].name, sql: MIGRATIONS[0].sql };
-    let second =
-        Migration { name: "0002_half", sql: "CREATE TABLE half (id); CREATE TABLE meta (id)" };
-    let history = [first(), second];
+    let step = |name, sql| Migration { name, sql, change: Change::Expands };
+    let half = step("half", "CREATE TABLE half (id); CREATE TABLE meta (id)");
+    let history = [MIGRATIONS, &[half]].concat();
     assert!(migrate(&mut connection, &history).is_err());
-    assert_eq!(check_history(&connection, &history).unwrap(), 1);
+    assert_eq!(check_history(&connection, &history).unwrap().missing, 1);
     let half_is_there = connection.prepare("SELECT * FROM half").is_ok();
     assert!(!half_is_there, "the step's first half is gone too");
-    let history = [first(), Migration { name: "0002_whole", sql: "CREATE TABLE whole (id)" }];
+    let history = [MIGRATIONS, &[step("whole", "CREATE TABLE whole (id)")]].concat();
     migrate(&mut connection, &history).unwrap();
-    assert_eq!(check_history(&connection, &history).unwrap(), 2);
+    assert_eq!(check_history(&connection, &history).unwrap().missing, 0);
+}
+
+#[test]
+fn an_older_version_opens_what_a_newer_one_has_only_added_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = database(&directory);
+    drop(SqliteStore::open(&path).unwrap());
+    let mut connection = Connection::open(&path).unwrap();
+    let sql = "ALTER TABLE event ADD COLUMN note TEXT";
+    let more = Migration { name: "more", sql, change: Change::Expands };
+    migrate(&mut connection, &[MIGRATIONS, &[more]].concat()).unwrap();
+    SqliteStore::open(&path).unwrap();
+    let less = Migration { name: "less", change: Change::Contracts, ..more };
+    let less = Migration { sql: "ALTER TABLE event DROP COLUMN note", ..less };
+    migrate(&mut connection, &[MIGRATIONS, &[more, less]].concat()).unwrap();
+    check_refused(SqliteStore::open(&path), "newer Postrider: it has migration less");
+}
+
+#[test]
+fn a_history_that_was_begun_before_steps_could_expand_goes_on() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate(&mut connection, MIGRATIONS).unwrap();
+    connection.execute_batch("ALTER TABLE schema_migration DROP COLUMN expands").unwrap();
+    let sql = "CREATE TABLE whole (id)";
+    let whole = Migration { name: "whole", sql, change: Change::Expands };
+    let history = [MIGRATIONS, &[whole]].concat();
+    assert_eq!(check_history(&connection, &history).unwrap().missing, 1);
+    migrate(&mut connection, &history).unwrap();
+    assert_eq!(check_history(&connection, MIGRATIONS).unwrap().beyond, 1);
 }
