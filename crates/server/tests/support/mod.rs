@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the real binary, an HTTP client, and a receiver that does what it is told.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod cable;
 pub mod client;
 pub mod receiver;
 

@@ -1,13 +1,13 @@
 //! Databases for tests: each test has its own, which goes with it.
 //!
 //! They are made on the server that `POSTRIDER_TEST_POSTGRES` names by a URL, or else on a private one, which is started
-//! from Debian's binaries in a temporary directory, once for all tests of a process, and ends with it. A test that needs
-//! Postgres and finds none fails.
+//! from Debian's binaries in a temporary directory, once for all tests of a process, and ends with it. A test that restarts
+//! its server has one of its own. A test that needs Postgres and finds none fails.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
@@ -33,10 +33,21 @@ impl TestDatabase {
     /// # Panics
     /// Without a Postgres to make it on; that is the test's failure.
     pub async fn create() -> Self {
+        Self::create_at(server().await).await
+    }
+
+    /// Makes an empty database on a server of the test's own, which has to outlive it.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn create_on(server: &TestServer) -> Self {
+        Self::create_at(server.url.clone()).await
+    }
+
+    async fn create_at(server: String) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("postrider_test_{}_{number}", std::process::id());
-        let server = server().await;
         // One of that name was left by a process that was killed.
         let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
         let create = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'");
@@ -130,17 +141,18 @@ pub(crate) async fn connect(url: &str) -> Client {
 }
 
 async fn server() -> String {
-    static PRIVATE: OnceLock<PrivateServer> = OnceLock::new();
+    static PRIVATE: OnceLock<TestServer> = OnceLock::new();
     match std::env::var(SERVER) {
         Ok(url) if !url.is_empty() => url,
-        _ => tokio::task::spawn_blocking(|| PRIVATE.get_or_init(PrivateServer::start).url.clone())
+        _ => tokio::task::spawn_blocking(|| PRIVATE.get_or_init(TestServer::start).url.clone())
             .await
             .expect("a Postgres was started"),
     }
 }
 
 /// Makes a cluster, runs it until standard input ends, which it does with the process at its other end, however that
-/// ends; and takes the cluster away. Says where it listens once it does.
+/// ends; and takes the cluster away. A signal's name on standard input stops the server by it, and starts it anew. Says
+/// where it listens whenever it begins to.
 const SCRIPT: &str = r#"
     set -eu
     umask 077
@@ -149,28 +161,44 @@ const SCRIPT: &str = r#"
     cd "$directory"
     "$0/initdb" --pgdata=data --username=postrider --auth=trust --encoding=UTF8 --locale=C --no-sync >log 2>&1 ||
         { cat log >&2; exit 1; }
-    "$0/postgres" -D data -k "$directory" -c listen_addresses= -c fsync=off -c full_page_writes=off \
-        -c max_connections=500 -c shared_buffers=64MB >>log 2>&1 </dev/null &
-    server=$!
-    until "$0/pg_isready" --quiet --host="$directory"; do
-        kill -0 $server 2>/dev/null || { cat log >&2; exit 1; }
-        sleep 0.05
+    run() {
+        "$0/postgres" -D data -k "$directory" -c listen_addresses= -c fsync=off -c full_page_writes=off \
+            -c max_connections=500 -c shared_buffers=64MB >>log 2>&1 </dev/null &
+        server=$!
+        until "$0/pg_isready" --quiet --host="$directory"; do
+            kill -0 $server 2>/dev/null || { cat log >&2; exit 1; }
+            sleep 0.05
+        done
+        echo "$directory"
+    }
+    stop() {
+        kill -"$1" $server
+        wait $server || true
+    }
+    run
+    while read -r signal; do
+        stop "$signal"
+        run
     done
-    echo "$directory"
-    cat >/dev/null
-    kill -INT $server
-    wait $server || true
+    stop INT
 "#;
 
-/// A server that ends with this process.
-struct PrivateServer {
+/// A server that ends with this value, or with this process.
+pub struct TestServer {
     url: String,
+    /// Where it listens: a directory with a socket.
+    directory: PathBuf,
     /// Its standard input is the one thing that keeps the server.
-    _script: Child,
+    script: Child,
+    said: BufReader<ChildStdout>,
 }
 
-impl PrivateServer {
-    fn start() -> Self {
+impl TestServer {
+    /// Starts an empty one. Blocks until it listens.
+    ///
+    /// # Panics
+    /// Without Postgres' binaries, or when it doesn't start.
+    pub fn start() -> Self {
         let binaries = binaries().unwrap_or_else(|| {
             panic!(
                 "there is no Postgres: install Debian's postgresql, or name a server in {SERVER}"
@@ -183,14 +211,46 @@ impl PrivateServer {
             .stdout(Stdio::piped())
             .spawn()
             .expect("a shell can be started");
-        let mut directory = String::new();
-        let output = script.stdout.take().expect("the output is piped");
-        BufReader::new(output).read_line(&mut directory).expect("the output can be read");
-        let directory = directory.trim();
-        assert!(!directory.is_empty(), "Postgres could not be started; its own words are above");
+        let mut said = BufReader::new(script.stdout.take().expect("the output is piped"));
+        let directory = hear(&mut said);
         let host = directory.replace('/', "%2F");
-        Self { url: format!("postgres://postrider@{host}/postgres"), _script: script }
+        let url = format!("postgres://postrider@{host}/postgres");
+        Self { url, directory: directory.into(), script, said }
     }
+
+    /// Ends every connection and starts anew: in good order, or, if it `crashes`, without having written anything but
+    /// its log. Blocks until it listens again.
+    ///
+    /// # Panics
+    /// When it doesn't.
+    pub fn restart(&mut self, crashes: bool) {
+        let signal = if crashes { "QUIT" } else { "INT" };
+        let input = self.script.stdin.as_mut().expect("the input is piped");
+        writeln!(input, "{signal}").expect("the shell reads");
+        hear(&mut self.said);
+    }
+
+    /// The socket that it listens on.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join(".s.PGSQL.5432")
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        drop(self.script.stdin.take());
+        // Its end is waited for, so that nothing of it is left.
+        let _ = self.script.wait();
+    }
+}
+
+/// Waits until the script says where the server listens.
+fn hear(said: &mut BufReader<ChildStdout>) -> String {
+    let mut directory = String::new();
+    said.read_line(&mut directory).expect("the output can be read");
+    let directory = directory.trim();
+    assert!(!directory.is_empty(), "Postgres could not be started; its own words are above");
+    directory.to_owned()
 }
 
 /// Postgres refuses to be started by root: then it is started by its own user, or by nobody.
