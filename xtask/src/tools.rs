@@ -69,13 +69,13 @@ pub fn install(cache: &Cache) -> anyhow::Result<Done> {
     Ok(Done::Passed)
 }
 
-/// Whether the tests can start a server of their own, or are told of one. They look in the same places.
+/// Whether the tests can start a server of their own, which one does that restarts it, even where they are told of another.
+/// They look in the same places.
 fn has_postgres() -> bool {
-    let is_named = env::var_os("POSTRIDER_TEST_POSTGRES").is_some_and(|url| !url.is_empty());
     let versions = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
     let has_debians =
         || versions.into_iter().any(|version| version.path().join("bin/initdb").exists());
-    is_named || has_debians() || works("initdb", &["--version"])
+    has_debians() || works("initdb", &["--version"])
 }
 
 /// The `cargo-deny` of this machine, or that of the cache, which takes some minutes to build, once.
