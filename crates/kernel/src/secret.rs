@@ -5,6 +5,7 @@
 
 use std::{fmt, time::Duration};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -54,6 +55,18 @@ impl SigningSecret {
         &self.0
     }
 
+    /// The last four characters, to know it by; the padding of the base64 would tell nothing.
+    pub fn ending(&self) -> &str {
+        let text = self.0.trim_end_matches('=');
+        // A secret is ASCII, and far longer.
+        &text[text.len().saturating_sub(4)..]
+    }
+
+    /// Whether two secrets are the same, in a time that doesn't tell how far they agree.
+    pub fn is(&self, other: &Self) -> bool {
+        verify_slices_are_equal(self.0.as_bytes(), other.0.as_bytes()).is_ok()
+    }
+
     /// The random bytes: the key of Standard Webhooks.
     pub fn key_bytes(&self) -> Zeroizing<Vec<u8>> {
         // The form was checked when the value was made.
@@ -82,6 +95,14 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// The end of its grace, if it has one.
+    pub fn until(self) -> Option<Timestamp> {
+        match self {
+            Self::Grace { until } => Some(until),
+            Self::Current | Self::Expired => None,
+        }
+    }
+
     /// Whether a secret of this standing signs at that moment.
     pub fn signs_at(self, now: Timestamp) -> bool {
         match self {
@@ -122,6 +143,26 @@ pub fn expire(
         }
     }
     changes
+}
+
+/// What becomes of a grace that is to end early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GraceEnd {
+    /// It runs, and ends now.
+    Ends,
+    /// The secret is the current one, which has no grace: only an expiration, which makes a new one, stops it.
+    IsCurrent,
+    /// No secret of that identifier is in a grace that still runs.
+    Unknown,
+}
+
+/// Decides whether the grace of one secret can be ended, given an endpoint's secrets.
+pub fn end_grace(secrets: &[(SecretId, Standing)], id: SecretId, now: Timestamp) -> GraceEnd {
+    match secrets.iter().find(|(known, _)| *known == id).map(|&(_, standing)| standing) {
+        Some(Standing::Current) => GraceEnd::IsCurrent,
+        Some(standing) if standing.signs_at(now) => GraceEnd::Ends,
+        _ => GraceEnd::Unknown,
+    }
 }
 
 #[cfg(test)]
@@ -180,6 +221,28 @@ mod tests {
         use Standing::{Current, Expired};
         let full = [(5, Current), (4, grace(4)), (3, grace(3)), (2, grace(2)), (1, grace(1))];
         check(&full, 60, &[(5, grace(60)), (1, Expired)]);
+    }
+
+    #[test]
+    fn only_a_grace_that_runs_is_ended_early() {
+        let second = NOW.plus(Duration::from_secs(1));
+        let secrets = [
+            (SecretId::new(4), Standing::Current),
+            (SecretId::new(3), Standing::Grace { until: second }),
+            (SecretId::new(2), Standing::Grace { until: NOW }),
+            (SecretId::new(1), Standing::Expired),
+        ];
+        let decide = |id| end_grace(&secrets, SecretId::new(id), NOW);
+        use GraceEnd::{Ends, IsCurrent, Unknown};
+        assert_eq!([4, 3, 2, 1, 9].map(decide), [IsCurrent, Ends, Unknown, Unknown, Unknown]);
+    }
+
+    #[test]
+    fn a_secret_is_known_by_its_ending() {
+        let secret = SigningSecret::from_entropy(&[0; 32]);
+        assert!(secret.reveal().ends_with("AAAA="));
+        assert_eq!(secret.ending(), "AAAA");
+        assert!(secret.is(&secret.clone()) && !secret.is(&SigningSecret::from_entropy(&[1; 32])));
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use postrider_kernel::{
     DeliveryId, EndpointId, EventId, EventType, SecretId, SigningSecret, Target, TenantId,
+    Timestamp,
     secret::{InvalidSecret, SECRET_BYTES},
 };
 use postrider_store::{
-    By, CatalogueEntry, Endpoint, EndpointChange, IdKind, NewEndpoint, NewSecret, Resend, Resent,
-    Store, StoreError, Version,
+    By, CatalogueEntry, Endpoint, EndpointChange, GraceEnded, IdKind, NewEndpoint, NewSecret,
+    Resend, Resent, Store, StoreError, StoredSecret, Version,
 };
 use thiserror::Error;
 
@@ -53,6 +54,32 @@ pub struct EndpointDraft {
     pub event_types: Vec<EventType>,
     /// Whether its certificate is checked.
     pub ssl_cert_verification: bool,
+    /// The secret that its receiver knows already, from a service before this one; none: a fresh one.
+    pub secret: Option<SigningSecret>,
+}
+
+/// A secret that signs, without the secret.
+#[derive(Clone, Debug)]
+pub struct LiveSecret {
+    /// Its identifier.
+    pub id: SecretId,
+    /// When it was made or brought.
+    pub created_at: Timestamp,
+    /// When its grace ends; none of the current one.
+    pub expires_at: Option<Timestamp>,
+    /// Its last four characters, to know it by.
+    pub ending: String,
+}
+
+/// What came of bringing a secret along.
+#[derive(Debug)]
+pub enum Brought {
+    /// It signs from now on.
+    Done(LiveSecret),
+    /// It signs for this endpoint already; nothing was changed.
+    SignsAlready,
+    /// The tenant has no such endpoint.
+    NoEndpoint,
 }
 
 /// Changes endpoints, secrets and catalogues. Every change runs to its end even when whoever asked for it is gone: a
@@ -104,7 +131,7 @@ impl Admin {
                 description: draft.description,
                 event_types: draft.event_types,
                 ssl_cert_verification: draft.ssl_cert_verification,
-                secret: parts.new_secret(tenant).await?,
+                secret: parts.seal_secret(tenant, draft.secret).await?,
             };
             let created = parts.store.create_endpoint(endpoint, by).await?;
             let version = parts.refresh(tenant).await?;
@@ -163,8 +190,7 @@ impl Admin {
         let Some(stored) = self.0.store.reveal_secret(tenant, endpoint, by).await? else {
             return Ok(None);
         };
-        let text = self.0.vault.open_sealed(Place::secret(tenant, stored.id), &stored.sealed)?;
-        Ok(Some(SigningSecret::parse(&text)?))
+        self.0.open_secret(tenant, &stored).map(Some)
     }
 
     /// Expires an endpoint's secret and makes a new one; `None` when there is no such endpoint. After the answer the old
@@ -177,16 +203,79 @@ impl Admin {
         by: By,
     ) -> Answer<Option<Endpoint>> {
         self.to_its_end(async move |parts| {
-            let secret = parts.new_secret(tenant).await?;
+            let secret = parts.seal_secret(tenant, None).await?;
             let expired = parts.store.expire_secret(tenant, endpoint, secret, grace, by).await?;
             if expired.is_some() {
-                let version = parts.refresh(tenant).await?;
-                parts.drain(tenant, endpoint).await;
-                parts.applied_elsewhere(version).await?;
+                parts.signs_by_now(tenant, endpoint).await?;
             }
             Ok(expired)
         })
         .await
+    }
+
+    /// Puts a secret that was brought along in the place of the current one, which is treated as by
+    /// [`Admin::expire_secret`].
+    pub async fn bring_secret(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        secret: SigningSecret,
+        grace: Option<Duration>,
+        by: By,
+    ) -> Answer<Brought> {
+        self.to_its_end(async move |parts| {
+            let Some(live) = parts.live_secrets(tenant, endpoint, by.at).await? else {
+                return Ok(Brought::NoEndpoint);
+            };
+            if live.iter().any(|(_, known)| known.is(&secret)) {
+                return Ok(Brought::SignsAlready);
+            }
+            let (ending, created_at) = (secret.ending().to_owned(), by.at);
+            let sealed = parts.seal_secret(tenant, Some(secret)).await?;
+            let id = sealed.id;
+            let expired = parts.store.expire_secret(tenant, endpoint, sealed, grace, by).await?;
+            if expired.is_none() {
+                return Ok(Brought::NoEndpoint);
+            }
+            parts.signs_by_now(tenant, endpoint).await?;
+            Ok(Brought::Done(LiveSecret { id, created_at, expires_at: None, ending }))
+        })
+        .await
+    }
+
+    /// Ends the grace of one secret; after the answer it signs nothing.
+    pub async fn end_grace(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        secret: SecretId,
+        by: By,
+    ) -> Answer<GraceEnded> {
+        self.to_its_end(async move |parts| {
+            let ended = parts.store.end_grace(tenant, endpoint, secret, by).await?;
+            if matches!(ended, GraceEnded::Done(_)) {
+                parts.signs_by_now(tenant, endpoint).await?;
+            }
+            Ok(ended)
+        })
+        .await
+    }
+
+    /// The secrets that sign for an endpoint at that moment, newest first; `None` when there is no such endpoint.
+    pub async fn live_secrets(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        now: Timestamp,
+    ) -> Answer<Option<Vec<LiveSecret>>> {
+        let live = self.0.live_secrets(tenant, endpoint, now).await?;
+        let shown = |(stored, secret): (StoredSecret, SigningSecret)| LiveSecret {
+            id: stored.id,
+            created_at: stored.created_at,
+            expires_at: stored.standing.until(),
+            ending: secret.ending().to_owned(),
+        };
+        Ok(live.map(|live| live.into_iter().map(shown).collect()))
     }
 
     /// Owes old events to an endpoint once more: all of them or none.
@@ -265,10 +354,46 @@ impl Admin {
 }
 
 impl Parts {
-    async fn new_secret(&self, tenant: TenantId) -> Answer<NewSecret> {
+    /// Seals a secret that was brought along, or else a fresh one.
+    async fn seal_secret(
+        &self,
+        tenant: TenantId,
+        brought: Option<SigningSecret>,
+    ) -> Answer<NewSecret> {
         let id = SecretId::new(self.ids.next(IdKind::Secret).await?);
-        let secret = SigningSecret::from_entropy(&entropy::<SECRET_BYTES>(&*self.clock));
-        Ok(NewSecret { id, sealed: self.vault.seal(Place::secret(tenant, id), secret.reveal()) })
+        let is_brought = brought.is_some();
+        let secret = brought
+            .unwrap_or_else(|| SigningSecret::from_entropy(&entropy::<SECRET_BYTES>(&*self.clock)));
+        let sealed = self.vault.seal(Place::secret(tenant, id), secret.reveal());
+        Ok(NewSecret { id, sealed, is_brought })
+    }
+
+    fn open_secret(&self, tenant: TenantId, stored: &StoredSecret) -> Answer<SigningSecret> {
+        let text = self.vault.open_sealed(Place::secret(tenant, stored.id), &stored.sealed)?;
+        Ok(SigningSecret::parse(&text)?)
+    }
+
+    /// The secrets that sign at that moment, newest first.
+    async fn live_secrets(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        now: Timestamp,
+    ) -> Answer<Option<Vec<(StoredSecret, SigningSecret)>>> {
+        let Some(stored) = self.store.secrets(tenant, endpoint).await? else { return Ok(None) };
+        let live = stored.into_iter().filter(|stored| stored.standing.signs_at(now));
+        let open = |stored: StoredSecret| {
+            let secret = self.open_secret(tenant, &stored)?;
+            Ok((stored, secret))
+        };
+        live.map(open).collect::<Answer<Vec<_>>>().map(Some)
+    }
+
+    /// Has everybody, on every node, sign by what was just changed of an endpoint, and by nothing older.
+    async fn signs_by_now(&self, tenant: TenantId, endpoint: EndpointId) -> Answer<()> {
+        let version = self.refresh(tenant).await?;
+        self.drain(tenant, endpoint).await;
+        self.applied_elsewhere(version).await
     }
 
     async fn refresh(&self, tenant: TenantId) -> Answer<Version> {

@@ -408,8 +408,11 @@ mod tests {
         for &number in endpoints {
             let id = SecretId::new(number);
             let text = SigningSecret::from_entropy(&[7; 32]);
-            let secret =
-                NewSecret { id, sealed: vault.seal(Place::secret(TENANT, id), text.reveal()) };
+            let secret = NewSecret {
+                id,
+                sealed: vault.seal(Place::secret(TENANT, id), text.reveal()),
+                is_brought: false,
+            };
             let endpoint = NewEndpoint {
                 id: EndpointId::new(number),
                 tenant: TENANT,

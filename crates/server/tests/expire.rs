@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use postrider_kernel::SigningSecret;
 use serde_json::json;
 use support::{
     Server,
@@ -133,6 +134,69 @@ async fn a_grace_keeps_the_expired_secret_beside_the_new_one_until_it_is_ended()
         signers(&server, &receiver, &secrets).await,
         [false, false, false, false, false, false, false, true]
     );
+}
+
+/// While events come without a pause, a secret is brought along again and again, and then the grace of the one before is
+/// ended. Nothing that was signed after that answer, and no event that was published after it, verifies with the old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_secret_whose_grace_was_ended_signs_nothing_after_the_answer() {
+    const ROUNDS: u8 = 20;
+    let server = Server::start(&[]).await;
+    let receiver = Receiver::start().await;
+    let client = server.client();
+    let endpoint = client.create_endpoint(&receiver.url).await;
+    let path = format!("/api/v2/webhook/endpoint/{endpoint}/secret/");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let publish = |client: support::client::Client| {
+        let is_over = is_over.clone();
+        async move {
+            while !is_over.load(Ordering::SeqCst) {
+                client.publish(json!({"load": true})).await;
+            }
+        }
+    };
+    let load: Vec<_> = (0..4).map(|_| tokio::spawn(publish(client.another()))).collect();
+
+    let mut answers = Vec::new();
+    for round in 0..ROUNDS {
+        let old = client.reveal(endpoint).await;
+        let new = SigningSecret::from_entropy(&[round; 32]);
+        let body = json!({"signing_secret": new.reveal(), "grace_period": 3600});
+        let brought = client.post(&path, &body).await;
+        assert_eq!(brought.status, 201, "{}", brought.text());
+        assert_eq!(client.reveal(endpoint).await, new.reveal());
+        let beside = client.publish(json!({"published": "in the grace"})).await;
+        let listed = client.get(&path).await.json();
+        let end = format!("{path}{}/expire/", listed[1]["id"]);
+        assert_eq!(client.post(&end, &json!({})).await.status, 200);
+        let at_seconds = now().as_seconds();
+        let marker = client.publish(json!({"published": "after the answer"})).await;
+        answers.push((Answered { old, at_seconds, marker }, beside));
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for task in load {
+        task.await.unwrap();
+    }
+    let mut ledger: Vec<Received> = Vec::new();
+    while !answers
+        .iter()
+        .all(|(answer, _)| ledger.iter().any(|received| received.event_id() == answer.marker))
+    {
+        ledger.push(receiver.next().await);
+    }
+    assert!(ledger.len() > usize::from(ROUNDS) * 3, "there was load: {}", ledger.len());
+    for (answer, _) in &answers {
+        let is_late = |received: &&Received| {
+            received.signed_at() > answer.at_seconds || received.event_id() >= answer.marker
+        };
+        let broken = ledger.iter().filter(is_late).filter(|late| late.verifies(&answer.old));
+        assert_eq!(broken.count(), 0, "signed after the answer");
+    }
+    let old_signed = answers.iter().filter(|(answer, beside)| {
+        let published = ledger.iter().find(|received| received.event_id() == *beside);
+        published.is_some_and(|received| received.verifies(&answer.old))
+    });
+    assert!(old_signed.count() > 0, "in its grace, the old one signs beside the new one");
 }
 
 #[tokio::test]

@@ -281,6 +281,28 @@ async fn an_expired_secret_signs_nothing_on_any_node_after_the_answer() {
     assert!(ledger.iter().find(|received| received.event_id() == last).unwrap().verifies(&newest));
 }
 
+/// A grace that one node ends has ended on the other one, too, when the answer has come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_grace_that_was_ended_signs_nothing_on_any_node_after_the_answer() {
+    let cluster = Cluster::start(&[&[], &[]]).await;
+    let receiver = Receiver::start().await;
+    let (one, other) = (cluster.client(0), cluster.client(1));
+    let endpoint = one.create_endpoint(&receiver.url).await;
+    let path = format!("/api/v2/webhook/endpoint/{endpoint}/secret/");
+    for _ in 0..10 {
+        let old = one.reveal(endpoint).await;
+        let expired = one.post(&format!("{path}expire/"), &json!({"grace_period": 3600})).await;
+        assert_eq!(expired.status, 200, "{}", expired.text());
+        other.publish(json!({})).await;
+        assert!(receiver.next().await.verifies(&old), "the grace runs on the other node");
+        let listed = other.get(&path).await.json();
+        let end = format!("{path}{}/expire/", listed[1]["id"]);
+        assert_eq!(one.post(&end, &json!({})).await.status, 200);
+        other.publish(json!({})).await;
+        assert!(!receiver.next().await.verifies(&old));
+    }
+}
+
 /// An expire that was answered.
 struct Answered {
     old: String,

@@ -65,6 +65,9 @@ macro_rules! conformance {
                 the_current_secret_comes_first_even_if_the_clock_was_set_back
                 an_expiration_without_grace_ends_every_grace
                 at_most_five_secrets_sign
+                one_grace_is_ended_early_and_the_others_run_on
+                live_secrets_are_listed_with_their_times
+                a_secret_that_was_brought_along_is_told_apart
                 another_tenants_secret_is_as_if_it_were_not_there
             }
             events {

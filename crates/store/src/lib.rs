@@ -23,7 +23,7 @@ use std::{ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use postrider_kernel::{
-    EndpointId, EventId, EventType, Role, TenantId, Timestamp, TokenId, UserId,
+    EndpointId, EventId, EventType, Role, SecretId, TenantId, Timestamp, TokenId, UserId,
 };
 use thiserror::Error;
 
@@ -203,6 +203,23 @@ pub trait Store: Send + Sync + 'static {
         endpoint: EndpointId,
         by: By,
     ) -> Result<Option<StoredSecret>>;
+
+    /// An endpoint's secrets that are not expired, the current one first, then those in grace, newest first; `None` when
+    /// there is no such endpoint.
+    async fn secrets(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+    ) -> Result<Option<Vec<StoredSecret>>>;
+
+    /// Ends one secret's grace, if [`postrider_kernel::secret::end_grace`] lets it at `by.at`, and wipes its ciphertext.
+    async fn end_grace(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        secret: SecretId,
+        by: By,
+    ) -> Result<GraceEnded>;
 
     /// Makes `secret` the current one and expires the older ones as [`postrider_kernel::secret::expire`] decides with
     /// that grace at `by.at`; the ciphertext of those that sign no more is wiped. `None` when there is no such endpoint.

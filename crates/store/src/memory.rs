@@ -202,13 +202,15 @@ impl State {
             .filter(|(_, kept)| kept.endpoint == endpoint)
             .filter_map(|(&id, kept)| {
                 let sealed = kept.sealed.clone()?;
-                Some((kept.created_at, StoredSecret { id, sealed, standing: kept.standing }))
+                let (standing, created_at) = (kept.standing, kept.created_at);
+                Some(StoredSecret { id, sealed, standing, created_at })
             })
             .collect();
-        live.sort_by_key(|(created_at, secret)| {
-            (secret.standing == Standing::Current, *created_at, secret.id)
+        live.sort_by_key(|secret| {
+            (secret.standing == Standing::Current, secret.created_at, secret.id)
         });
-        live.into_iter().rev().map(|(_, secret)| secret).collect()
+        live.reverse();
+        live
     }
 
     /// Whether a tenant has that event.

@@ -85,6 +85,10 @@ pub enum Action {
     SecretRevealed,
     /// A signing secret was expired.
     SecretExpired,
+    /// A signing secret was brought along, and took the place of the one before.
+    SecretBrought,
+    /// A grace was ended before its time.
+    GraceEnded,
     /// Events were sent again.
     Resent,
 }
@@ -107,6 +111,8 @@ impl Action {
             Self::EndpointDeleted => "endpoint_deleted",
             Self::SecretRevealed => "secret_revealed",
             Self::SecretExpired => "secret_expired",
+            Self::SecretBrought => "secret_brought",
+            Self::GraceEnded => "grace_ended",
             Self::Resent => "resent",
         }
     }
@@ -344,6 +350,15 @@ pub struct NewSecret {
     pub id: SecretId,
     /// Its text, encrypted.
     pub sealed: Sealed,
+    /// Whether a client brought it along, or else the service made it: the audit log tells which.
+    pub is_brought: bool,
+}
+
+impl NewSecret {
+    /// How the audit log names that it took the place of the one before.
+    pub(crate) const fn action(&self) -> Action {
+        if self.is_brought { Action::SecretBrought } else { Action::SecretExpired }
+    }
 }
 
 /// A signing secret that may still sign.
@@ -355,6 +370,24 @@ pub struct StoredSecret {
     pub sealed: Sealed,
     /// Whether and until when it signs.
     pub standing: Standing,
+    /// When it was made or brought.
+    pub created_at: Timestamp,
+}
+
+/// Which secrets there are and how they stand, for the kernel to decide on.
+pub(crate) fn standings(secrets: &[StoredSecret]) -> Vec<(SecretId, Standing)> {
+    secrets.iter().map(|secret| (secret.id, secret.standing)).collect()
+}
+
+/// What came of ending a grace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GraceEnded {
+    /// The secret signs no more, and its ciphertext is wiped.
+    Done(Endpoint),
+    /// The secret is the current one; nothing was changed.
+    IsCurrent,
+    /// The tenant has no such endpoint, or that has no such secret in a grace that runs.
+    Unknown,
 }
 
 /// An endpoint and what signs for it.

@@ -108,7 +108,12 @@ impl Call {
 
     /// The `{id}` of the path. Digits that no id has are an id that isn't there.
     pub fn id(&self) -> Result<i64, ApiError> {
-        self.param("id").and_then(|digits| digits.parse().ok()).ok_or(ApiError::NotFound)
+        self.number("id")
+    }
+
+    /// A part of the path that is an id.
+    pub fn number(&self, name: &str) -> Result<i64, ApiError> {
+        self.param(name).and_then(|digits| digits.parse().ok()).ok_or(ApiError::NotFound)
     }
 
     /// A part of the path, decoded.
@@ -218,10 +223,11 @@ async fn pass(call: &mut Call, route: &Route) -> Answer {
     (route.serve)(call).await
 }
 
-/// The parts of the path; `None` when no route has such a path: no part is empty, and an `{id}` is digits.
+/// The parts of the path; `None` when no route has such a path: no part is empty, and an `{id}` or `{…_id}` is digits.
 fn params_of(raw: RawPathParams) -> Option<Vec<(String, String)>> {
     let is_sound = |(name, value): (&str, &str)| {
-        !value.is_empty() && (name != "id" || value.bytes().all(|byte| byte.is_ascii_digit()))
+        let is_id = name == "id" || name.ends_with("_id");
+        !value.is_empty() && (!is_id || value.bytes().all(|byte| byte.is_ascii_digit()))
     };
     raw.iter()
         .all(is_sound)

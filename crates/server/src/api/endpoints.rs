@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use postrider_kernel::{
-    EndpointId, EventType, Target, Timestamp,
+    EndpointId, EventType, SigningSecret, Target, Timestamp,
     egress::EgressPolicy,
     endpoint::{DESCRIPTION_LENGTH_MAX, InvalidTarget, TARGET_LENGTH_MAX, TargetHost},
     request::RequestTemplate,
@@ -23,6 +23,7 @@ use super::{
     form::{self, Form},
     input::{self, Json, TextRule},
     page::PageRequest,
+    secrets,
 };
 use crate::{admin::EndpointDraft, directory::TenantView};
 
@@ -43,7 +44,15 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// The fields that a client writes, in the contract's order.
-const FIELDS: [&str; 5] = ["is_active", "target", "description", "events", "ssl_cert_verification"];
+const FIELDS: [&str; 6] = [
+    "is_active",
+    "target",
+    "description",
+    "events",
+    "ssl_cert_verification",
+    // Written when an endpoint is made, and in no representation.
+    "signing_secret",
+];
 
 /// An endpoint as the API shows it.
 #[derive(Serialize)]
@@ -132,7 +141,7 @@ fn ordering_field(name: &str) -> Option<EndpointField> {
 async fn create(call: &mut Call) -> Answer {
     let body = call.read_body().await?;
     let (tenant, by) = (call.tenant()?, call.by()?);
-    let written = Written::read(&body, &tenant, &[], &call.api.app.egress, true)?;
+    let written = Written::read(&body, &tenant, &[], &call.api.app.egress, Manner::Creates)?;
     // `read` has refused a body without the required fields.
     let (Some(target), Some(event_types)) = (written.target, written.event_types) else {
         return Err(ApiError::Internal("a required field got lost".into()));
@@ -143,6 +152,7 @@ async fn create(call: &mut Call) -> Answer {
         description: written.description.unwrap_or_default(),
         event_types,
         ssl_cert_verification: written.ssl_cert_verification.unwrap_or(true),
+        secret: written.signing_secret,
     };
     let endpoint = call.api.app.admin.create_endpoint(tenant.id, draft, by).await?;
     shown(StatusCode::CREATED, &endpoint)
@@ -162,9 +172,9 @@ async fn one(call: &mut Call) -> Answer {
 async fn update(call: &mut Call, endpoint: Endpoint) -> Answer {
     let body = call.read_body().await?;
     let (tenant, by) = (call.tenant()?, call.by()?);
-    let is_whole = call.method == Method::PUT;
+    let manner = if call.method == Method::PUT { Manner::Replaces } else { Manner::Changes };
     let enabled = &endpoint.subscriptions;
-    let written = Written::read(&body, &tenant, enabled, &call.api.app.egress, is_whole)?;
+    let written = Written::read(&body, &tenant, enabled, &call.api.app.egress, manner)?;
     let change = EndpointChange {
         is_active: written.is_active,
         target: written.target,
@@ -183,6 +193,17 @@ async fn delete(call: &Call, id: EndpointId) -> Answer {
     if was_there { Ok(answer::no_content()) } else { Err(ApiError::NotFound) }
 }
 
+/// What a body is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// POST: required fields must be there, and the first secret may.
+    Creates,
+    /// PUT: required fields must be there.
+    Replaces,
+    /// PATCH: any field may be missing.
+    Changes,
+}
+
 /// What a client wrote of an endpoint.
 #[derive(Debug)]
 struct Written {
@@ -191,50 +212,57 @@ struct Written {
     description: Option<String>,
     event_types: Option<Vec<EventType>>,
     ssl_cert_verification: Option<bool>,
+    signing_secret: Option<SigningSecret>,
 }
 
 impl Written {
     /// Reads a body. `enabled` are the event types that the endpoint has already, which it may keep though they are
-    /// retired; `is_whole` says that required fields must be there.
+    /// retired.
     fn read(
         body: &[u8],
         tenant: &TenantView,
         enabled: &[Subscription],
         egress: &EgressPolicy,
-        is_whole: bool,
+        manner: Manner,
     ) -> Result<Self, ApiError> {
         let choice = |name: &str| {
             let offered = tenant.offered().map(|entry| &entry.event_type);
             let enabled = enabled.iter().map(|subscription| &subscription.event_type);
             offered.chain(enabled).find(|known| known.as_str() == name).cloned()
         };
-        Self::read_form(Form::parse(body, FIELDS)?, egress, choice, is_whole).map_err(Into::into)
+        Self::read_form(Form::parse(body, FIELDS)?, egress, choice, manner).map_err(Into::into)
     }
 
     fn read_form(
-        mut form: Form<'_, 5>,
+        mut form: Form<'_, 6>,
         egress: &EgressPolicy,
         choice: impl Fn(&str) -> Option<EventType>,
-        is_whole: bool,
+        manner: Manner,
     ) -> Result<Self, FieldErrors> {
         let description =
             TextRule { length_max: DESCRIPTION_LENGTH_MAX, may_be_blank: true, trims: true };
         let target = |value| target(value, egress);
         let events = |value| event_types(value, &choice);
+        let requires = manner != Manner::Changes;
         let written = Self {
             is_active: form.optional("is_active", input::boolean),
-            target: match is_whole {
+            target: match requires {
                 true => form.required("target", target),
                 false => form.optional("target", target),
             },
             description: form.optional("description", |value| {
                 input::text(value, description).map(|text| text.into_owned())
             }),
-            event_types: match is_whole {
+            event_types: match requires {
                 true => form.required("events", events),
                 false => form.optional("events", events),
             },
             ssl_cert_verification: form.optional("ssl_cert_verification", input::boolean),
+            signing_secret: match manner {
+                Manner::Creates => form.optional("signing_secret", secrets::signing_secret),
+                // A secret that is there is replaced by an expire, or by one that is brought along.
+                Manner::Replaces | Manner::Changes => None,
+            },
         };
         form.finish().map(|()| written)
     }

@@ -7,7 +7,8 @@ fn check(body: &str, is_whole: bool, expected: &str) {
         ["post.created", "vote.created"].contains(&name).then(|| EventType::parse(name).unwrap())
     };
     let form = Form::parse(body.as_bytes(), FIELDS).unwrap();
-    let shown = match Written::read_form(form, &egress, choice, is_whole) {
+    let manner = if is_whole { Manner::Replaces } else { Manner::Changes };
+    let shown = match Written::read_form(form, &egress, choice, manner) {
         Err(errors) => serde_json::to_string(&errors).unwrap(),
         Ok(written) => {
             let types = written.event_types.map(|types| {

@@ -1,40 +1,131 @@
-//! The signing secret: reveal it (row 10), and expire it (row 11).
+//! The signing secret: reveal it (row 10), expire it (row 11), bring one along, list those that sign, and end a grace.
 //!
-//! This is the only place where the API shows a secret.
+//! This is the only place where the API shows a secret, and only the reveal does.
 
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::{HeaderValue, StatusCode, header::CACHE_CONTROL};
-use postrider_kernel::secret::GRACE_MAX;
+use http::{HeaderValue, Method, StatusCode, header::CACHE_CONTROL};
+use postrider_kernel::{SecretId, SigningSecret, Timestamp, secret::GRACE_MAX};
+use postrider_store::GraceEnded;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::{
     access::Access,
     answer::{self, Answer},
     door::{Call, Route},
     endpoints,
-    error::ApiError,
+    error::{ApiError, Problem},
     form::Form,
-    input::{self, TextRule},
+    input::{self, Json, TextRule},
 };
+use crate::admin::{Brought, LiveSecret};
 
 /// The paths of this resource.
 pub const ROUTES: &[Route] = &[
+    Route::new("/api/v2/webhook/endpoint/{id}/secret", &["GET", "POST"], Access::Secret, |call| {
+        collection(call).boxed()
+    }),
     Route::new("/api/v2/webhook/endpoint/{id}/secret/reveal", &["POST"], Access::Secret, |call| {
         reveal(call).boxed()
     }),
     Route::new("/api/v2/webhook/endpoint/{id}/secret/expire", &["POST"], Access::Secret, |call| {
         expire(call).boxed()
     }),
+    Route::new(
+        "/api/v2/webhook/endpoint/{id}/secret/{secret_id}/expire",
+        &["POST"],
+        Access::Secret,
+        |call| end_grace(call).boxed(),
+    ),
 ];
 
 /// The longest password that is looked at, in characters.
 const PASSWORD_LENGTH_MAX: usize = 1_024;
 
+/// The longest signing secret that is looked at, in characters: `whsec_` and the base64 of 64 bytes.
+const SECRET_LENGTH_MAX: usize = 94;
+
 #[derive(Serialize)]
 struct Secret<'a> {
     signing_secret: &'a str,
+}
+
+/// A secret that signs, as the API lists it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: i64,
+    #[serde(serialize_with = "answer::as_text")]
+    created_at: Timestamp,
+    #[serde(serialize_with = "answer::as_text_or_null")]
+    expires_at: Option<Timestamp>,
+    last_four: &'a str,
+}
+
+impl<'a> From<&'a LiveSecret> for Shown<'a> {
+    fn from(secret: &'a LiveSecret) -> Self {
+        Self {
+            id: secret.id.get(),
+            created_at: secret.created_at,
+            expires_at: secret.expires_at,
+            last_four: &secret.ending,
+        }
+    }
+}
+
+async fn collection(call: &mut Call) -> Answer {
+    if call.method == Method::POST { bring(call).await } else { list(call).await }
+}
+
+/// At most five secrets sign, so that this list has no pages.
+async fn list(call: &Call) -> Answer {
+    let endpoint = endpoints::look_up(call).await?;
+    let admin = &call.api.app.admin;
+    let live = admin.live_secrets(endpoint.tenant, endpoint.id, call.now()).await?;
+    let live = live.ok_or(ApiError::NotFound)?;
+    let shown: Vec<Shown<'_>> = live.iter().map(Shown::from).collect();
+    Ok(answer::json(StatusCode::OK, &shown))
+}
+
+async fn bring(call: &mut Call) -> Answer {
+    let endpoint = endpoints::look_up(call).await?;
+    let body = call.read_body().await?;
+    let mut form = Form::parse(&body, ["signing_secret", "password", "grace_period"])?;
+    let secret = form.required("signing_secret", signing_secret);
+    let password = read_password(call, &mut form);
+    let grace = read_grace(&mut form);
+    form.finish()?;
+    check_password(call, password).await?;
+    let secret = secret.ok_or_else(|| ApiError::Internal("a required field got lost".into()))?;
+    let (tenant, id, by) = (endpoint.tenant, endpoint.id, call.by()?);
+    match call.api.app.admin.bring_secret(tenant, id, secret, grace, by).await? {
+        Brought::Done(secret) => Ok(answer::json(StatusCode::CREATED, &Shown::from(&secret))),
+        Brought::SignsAlready => Err(ApiError::of_field(
+            "signing_secret",
+            "This secret signs for this endpoint already.",
+        )),
+        Brought::NoEndpoint => Err(ApiError::NotFound),
+    }
+}
+
+async fn end_grace(call: &mut Call) -> Answer {
+    let endpoint = endpoints::look_up(call).await?;
+    let secret = call.number("secret_id").map(SecretId::new)?;
+    let body = call.read_body().await?;
+    let mut form = Form::parse(&body, ["password"])?;
+    let password = read_password(call, &mut form);
+    form.finish()?;
+    check_password(call, password).await?;
+    let admin = &call.api.app.admin;
+    match admin.end_grace(endpoint.tenant, endpoint.id, secret, call.by()?).await? {
+        GraceEnded::Done(endpoint) => endpoints::shown(StatusCode::OK, &endpoint),
+        GraceEnded::IsCurrent => Err(ApiError::BadRequest(
+            "This is the current secret. Expire it with …/secret/expire/, which makes a new one."
+                .into(),
+        )),
+        GraceEnded::Unknown => Err(ApiError::NotFound),
+    }
 }
 
 async fn reveal(call: &mut Call) -> Answer {
@@ -58,15 +149,29 @@ async fn expire(call: &mut Call) -> Answer {
     let body = call.read_body().await?;
     let mut form = Form::parse(&body, ["password", "grace_period"])?;
     let password = read_password(call, &mut form);
-    let grace_max = GRACE_MAX.as_secs() as i64;
-    let seconds = form.optional("grace_period", |value| input::integer(value, 0..=grace_max));
+    let grace = read_grace(&mut form);
     form.finish()?;
     check_password(call, password).await?;
-    let grace = seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-    let grace = grace.filter(|grace| !grace.is_zero());
     let admin = &call.api.app.admin;
     let changed = admin.expire_secret(endpoint.tenant, endpoint.id, grace, call.by()?).await?;
     endpoints::shown(StatusCode::OK, &changed.ok_or(ApiError::NotFound)?)
+}
+
+/// Converts `signing_secret`, without repeating it when it is none.
+pub fn signing_secret(value: Json<'_>) -> Result<SigningSecret, Problem> {
+    let rule = TextRule { length_max: SECRET_LENGTH_MAX, may_be_blank: false, trims: true };
+    let text = Zeroizing::new(input::text(value, rule)?.into_owned());
+    SigningSecret::parse(&text).map_err(|_| {
+        Problem::text("Enter whsec_ followed by the standard base64 of 24 to 64 bytes.")
+    })
+}
+
+/// Reads `grace_period`; none is 0.
+fn read_grace<const N: usize>(form: &mut Form<'_, N>) -> Option<Duration> {
+    let grace_max = GRACE_MAX.as_secs() as i64;
+    let seconds = form.optional("grace_period", |value| input::integer(value, 0..=grace_max));
+    let grace = seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    grace.filter(|grace| !grace.is_zero())
 }
 
 /// Reads `password`. It is required only of a user, and only where the operator wants it.

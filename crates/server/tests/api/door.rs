@@ -17,7 +17,8 @@ fn a_path_that_no_route_has_is_404_for_everyone() {
             "/api/v2/webhook/endpoint/-1/",
             "/api/v2/webhook/endpoint/1.0/",
             "/api/v2/webhook/endpoint/event/attempt/",
-            "/api/v2/webhook/endpoint/1/secret/",
+            "/api/v2/webhook/endpoint/1/secret/nowhere/",
+            "/api/v2/webhook/endpoint/1/secret/x/expire/",
             "/api/v2/webhook/endpoint/1/secret/reveal//",
             "/api/v2/webhook/endpoint/1/event/resend/bulk/1/",
         ] {

@@ -142,3 +142,143 @@ fn the_operator_may_require_a_password() {
     }
     server.with_role("admin").post(&format!("{ENDPOINTS}{id}/secret/reveal/"), "").json(201);
 }
+
+/// A well-formed secret, of this byte again and again.
+fn secret_of(byte: u8, length: usize) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    format!("whsec_{}", STANDARD.encode(vec![byte; length]))
+}
+
+#[test]
+fn secrets_that_sign_are_listed_without_their_value() {
+    let server = Server::start();
+    let admin = server.with_role("admin");
+    let id = admin.post(ENDPOINTS, endpoint("http://127.0.0.1:1/", &["post.created"])).id(201);
+    let path = format!("{ENDPOINTS}{id}/secret/");
+    let first = reveal(&admin, id);
+    admin.post(&format!("{path}expire/"), r#"{"grace_period":3600}"#).json(200);
+    let second = reveal(&admin, id);
+    let answer = admin.get(&path);
+    assert!(!answer.body.contains("whsec_") && !answer.body.contains(&first[6..]));
+    let listed = answer.json(200);
+    let ending = |secret: &str| {
+        let text = secret.trim_end_matches('=');
+        text[text.len() - 4..].to_owned()
+    };
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert_eq!(listed[0]["last_four"], ending(&second));
+    assert_eq!(listed[0]["expires_at"], json!(null));
+    assert_eq!(listed[1]["last_four"], ending(&first));
+    assert!(listed[1]["expires_at"].as_str() > listed[1]["created_at"].as_str());
+    assert!(listed[0]["id"].as_i64() > listed[1]["id"].as_i64());
+    assert_eq!(listed[1].as_object().unwrap().len(), 4);
+    for role in ["viewer", "publisher"] {
+        assert_eq!(server.with_role(role).get(&path).status, 403, "{role}");
+    }
+    admin.get(&format!("{ENDPOINTS}99/secret/")).says(404, "Not found.");
+}
+
+#[test]
+fn a_secret_may_be_brought_along() {
+    let server = Server::start();
+    let admin = server.with_role("admin");
+    let id = admin.post(ENDPOINTS, endpoint("http://127.0.0.1:1/", &["post.created"])).id(201);
+    let path = format!("{ENDPOINTS}{id}/secret/");
+    for length in [24, 32, 64] {
+        let secret = secret_of(7, length);
+        let body = json!({ "signing_secret": format!(" {secret} "), "grace_period": 60 });
+        let brought = admin.post(&path, body.to_string());
+        assert!(!brought.body.contains("whsec_"));
+        let brought = brought.json(201);
+        assert_eq!(brought, admin.get(&path).json(200)[0]);
+        assert_eq!(reveal(&admin, id), secret);
+    }
+    assert_eq!(admin.get(&path).json(200).as_array().unwrap().len(), 4);
+    // Whatever signs can't be brought again, be it in its grace.
+    for length in [24, 64] {
+        let body = json!({ "signing_secret": secret_of(7, length) });
+        let text = "This secret signs for this endpoint already.";
+        admin.post(&path, body.to_string()).blames("signing_secret", text);
+    }
+    admin.post(&path, json!({ "signing_secret": secret_of(8, 32) }).to_string()).json(201);
+    assert_eq!(admin.get(&path).json(200).as_array().unwrap().len(), 1, "without a grace");
+}
+
+#[test]
+fn a_brought_secret_is_checked_and_not_repeated() {
+    let server = Server::start();
+    let admin = server.with_role("admin");
+    let id = admin.post(ENDPOINTS, endpoint("http://127.0.0.1:1/", &["post.created"])).id(201);
+    let path = format!("{ENDPOINTS}{id}/secret/");
+    let before = reveal(&admin, id);
+    let form = "Enter whsec_ followed by the standard base64 of 24 to 64 bytes.";
+    for bad in [secret_of(7, 23), "whsec_".into(), secret_of(7, 32)[6..].into(), "whsec_%%".into()]
+    {
+        let body = json!({ "signing_secret": bad }).to_string();
+        admin.post(&path, body).blames("signing_secret", form);
+    }
+    let too_long = json!({ "signing_secret": secret_of(7, 67) }).to_string();
+    let text = "Ensure this field has no more than 94 characters.";
+    admin.post(&path, too_long).blames("signing_secret", text);
+    admin.post(&path, "").blames("signing_secret", "This field is required.");
+    admin.post(&path, r#"{"signing_secret":null,"grace_period":-1}"#).is(
+        400,
+        r#"{"signing_secret":["This field may not be null."],"grace_period":["Ensure this value is greater than or equal to 0."]}"#,
+    );
+    assert_eq!(reveal(&admin, id), before);
+    let body = json!({ "signing_secret": secret_of(9, 32) }).to_string();
+    admin.post(&format!("{ENDPOINTS}99/secret/"), body).says(404, "Not found.");
+}
+
+#[test]
+fn an_endpoint_may_be_made_with_the_secret_that_its_receiver_knows() {
+    let server = Server::start();
+    let admin = server.with_role("admin");
+    let secret = secret_of(5, 24);
+    let mut body =
+        json!({ "target": "http://127.0.0.1:1/", "events": [{ "type": "post.created" }] });
+    body["signing_secret"] = json!(secret);
+    let created = admin.post(ENDPOINTS, body.to_string());
+    assert!(!created.body.contains("secret"));
+    let id = created.id(201);
+    assert_eq!(reveal(&admin, id), secret);
+    // A change of the endpoint is no change of its secret.
+    body["signing_secret"] = json!(secret_of(6, 24));
+    admin.put(&format!("{ENDPOINTS}{id}/"), body.to_string()).json(200);
+    admin.patch(&format!("{ENDPOINTS}{id}/"), r#"{"signing_secret":"x"}"#).json(200);
+    assert_eq!(reveal(&admin, id), secret);
+    body["signing_secret"] = json!("whsec_x");
+    let form = "Enter whsec_ followed by the standard base64 of 24 to 64 bytes.";
+    admin.post(ENDPOINTS, body.to_string()).blames("signing_secret", form);
+}
+
+#[test]
+fn one_grace_is_ended_without_a_new_secret() {
+    let server = Server::start();
+    let admin = server.with_role("admin");
+    let id = admin.post(ENDPOINTS, endpoint("http://127.0.0.1:1/", &["post.created"])).id(201);
+    let path = format!("{ENDPOINTS}{id}/secret/");
+    for _ in 0..2 {
+        admin.post(&format!("{path}expire/"), r#"{"grace_period":3600}"#).json(200);
+    }
+    let current = reveal(&admin, id);
+    let listed = admin.get(&path).json(200);
+    let ids: Vec<_> =
+        listed.as_array().unwrap().iter().map(|secret| secret["id"].as_i64()).collect();
+    let [newest, middle, oldest] = ids[..] else { panic!("{ids:?}") };
+    let end = |secret: Option<i64>| admin.post(&format!("{path}{}/expire/", secret.unwrap()), "");
+    let before = admin.get(&format!("{ENDPOINTS}{id}/")).json(200);
+    let ended = end(middle).json(200);
+    assert!(ended["updated_at"].as_str() > before["updated_at"].as_str());
+    let left = admin.get(&path).json(200);
+    assert_eq!((left[0]["id"].as_i64(), left[1]["id"].as_i64()), (newest, oldest));
+    assert_eq!(reveal(&admin, id), current);
+    end(middle).says(404, "Not found.");
+    end(Some(999)).says(404, "Not found.");
+    end(newest).says(
+        400,
+        "This is the current secret. Expire it with …/secret/expire/, which makes a new one.",
+    );
+    admin.post(&format!("{path}x/expire/"), "").says(404, "Not found.");
+    assert_eq!(server.with_role("viewer").post(&format!("{path}{}/expire/", 1), "").status, 403);
+}

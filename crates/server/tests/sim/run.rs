@@ -153,7 +153,7 @@ fn set_up(world: &Arc<World>) {
         let id = id.expect("the model never waits").expect("there are ids").start;
         let text = SigningSecret::from_entropy(&entropy(&*clock));
         let sealed = vault.seal(Row::secret(TENANT, SecretId::new(id)), text.reveal());
-        let secret = NewSecret { id: SecretId::new(id), sealed };
+        let secret = NewSecret { id: SecretId::new(id), sealed, is_brought: false };
         let new = NewEndpoint {
             id: endpoint_id(index),
             tenant: TENANT,

@@ -10,7 +10,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use postrider_kernel::{
-    DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp, TokenId, UserId,
+    DeliveryId, EndpointId, EventId, EventType, SecretId, TenantId, Timestamp, TokenId, UserId,
 };
 use postrider_store::*;
 
@@ -305,6 +305,24 @@ impl Store for SimStore {
         by: By,
     ) -> Result<Option<StoredSecret>> {
         plain!(self, Writes, reveal_secret(tenant, endpoint, by))
+    }
+
+    async fn secrets(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+    ) -> Result<Option<Vec<StoredSecret>>> {
+        plain!(self, Reads, secrets(tenant, endpoint))
+    }
+
+    async fn end_grace(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        secret: SecretId,
+        by: By,
+    ) -> Result<GraceEnded> {
+        plain!(self, Writes, end_grace(tenant, endpoint, secret, by))
     }
 
     async fn expire_secret(

@@ -5,7 +5,9 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use postrider_kernel::{DeliveryId, EndpointId, EventId, Next, TenantId, TokenId, UserId};
+use postrider_kernel::{
+    DeliveryId, EndpointId, EventId, Next, SecretId, TenantId, TokenId, UserId,
+};
 use proptest::{collection::vec, option, prelude::*};
 
 use super::{
@@ -70,6 +72,11 @@ pub(crate) enum Command {
         tenant: i64,
         endpoint: i64,
         grace: Option<u64>,
+    },
+    EndGrace {
+        tenant: i64,
+        endpoint: i64,
+        secret: i64,
     },
     Publish {
         tenant: i64,
@@ -151,6 +158,8 @@ pub(crate) fn commands() -> impl Strategy<Value = Vec<Command>> {
         1 => (tenant(), endpoint()).prop_map(|(tenant, endpoint)| Reveal { tenant, endpoint }),
         2 => (tenant(), endpoint(), option::of(0..30_u64))
             .prop_map(|(tenant, endpoint, grace)| Expire { tenant, endpoint, grace }),
+        1 => (tenant(), endpoint(), 1..8_i64)
+            .prop_map(|(tenant, endpoint, secret)| EndGrace { tenant, endpoint, secret }),
         8 => (1..=2_i64, vec(endpoint(), 0..4), any::<bool>(), option::weighted(0.2, (0..2_u8, 0..2_u8, 0..30_i64)))
             .prop_map(|(tenant, endpoints, leased, key)| Publish { tenant, endpoints, leased, key }),
         3 => (1..=2_i64, vec(vec(endpoint(), 0..3), 0..4), any::<bool>(), option::weighted(0.2, 1..30_i64))
@@ -294,6 +303,10 @@ impl Run {
                 let secret = self.world.new_secret().await;
                 let grace = grace.map(Duration::from_secs);
                 said(store.expire_secret(tenant, endpoint, secret, grace, by).await)
+            }
+            Command::EndGrace { tenant, endpoint, secret } => {
+                let (tenant, endpoint) = (TenantId::new(*tenant), EndpointId::new(*endpoint));
+                said(store.end_grace(tenant, endpoint, SecretId::new(*secret), by).await)
             }
             Command::Attempts { tenant, endpoint, ordering, limit, offset } => {
                 let order = |&(retry, descending): &(bool, bool)| OrderBy {

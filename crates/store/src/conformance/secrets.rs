@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use postrider_kernel::{EndpointId, TenantId, Timestamp, secret::Standing};
+use postrider_kernel::{EndpointId, SecretId, TenantId, Timestamp, secret::Standing};
 
 use super::{
     World,
     world::{at, by, sealed},
 };
-use crate::StoredSecret;
+use crate::{GraceEnded, NewSecret, StoredSecret};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -91,6 +91,54 @@ pub async fn at_most_five_secrets_sign(world: World) {
     }
     let ids: Vec<i64> = world.live(tenant).await.into_iter().map(|(id, _)| id).collect();
     assert_eq!(ids, [8, 7, 6, 5, 4]);
+}
+
+pub async fn one_grace_is_ended_early_and_the_others_run_on(world: World) {
+    let tenant = world.tenant("default").await;
+    let id = world.endpoint(tenant).await;
+    world.expire((tenant, id), Some(HOUR), 5).await;
+    world.expire((tenant, id), Some(HOUR), 6).await;
+    let end = async |secret, seconds| {
+        world.store.end_grace(tenant, id, SecretId::new(secret), by(seconds)).await.unwrap()
+    };
+    match end(1, 7).await {
+        GraceEnded::Done(endpoint) => assert_eq!(endpoint.updated_at, at(7)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.live(tenant).await, [(3, Standing::Current), (2, grace(at(3606)))]);
+    assert_eq!(end(1, 8).await, GraceEnded::Unknown, "it has ended");
+    assert_eq!(end(3, 8).await, GraceEnded::IsCurrent);
+    assert_eq!(end(9, 8).await, GraceEnded::Unknown);
+    assert_eq!(end(2, 3606).await, GraceEnded::Unknown, "it ended by itself");
+    assert_eq!(world.store.endpoint(tenant, id).await.unwrap().unwrap().updated_at, at(7));
+    let actions = world.actions(tenant, "endpoint:1").await;
+    assert_eq!(actions, ["endpoint_created", "secret_expired", "secret_expired", "grace_ended"]);
+    let theirs = world.tenant("theirs").await;
+    let elsewhere = world.store.end_grace(theirs, id, SecretId::new(2), by(9)).await.unwrap();
+    assert_eq!(elsewhere, GraceEnded::Unknown);
+}
+
+pub async fn live_secrets_are_listed_with_their_times(world: World) {
+    let tenant = world.tenant("default").await;
+    let id = world.endpoint(tenant).await;
+    world.expire((tenant, id), Some(HOUR), 5).await;
+    let secrets = world.store.secrets(tenant, id).await.unwrap().unwrap();
+    assert_eq!(secrets, world.store.directory(tenant).await.unwrap()[0].secrets);
+    let times: Vec<_> = secrets.iter().map(|secret| secret.created_at).collect();
+    assert_eq!(times, [at(5), at(0)]);
+    let theirs = world.tenant("theirs").await;
+    assert_eq!(world.store.secrets(theirs, id).await.unwrap(), None);
+}
+
+pub async fn a_secret_that_was_brought_along_is_told_apart(world: World) {
+    let tenant = world.tenant("default").await;
+    let mut endpoint = world.new_endpoint(tenant, "https://receiver.example").await;
+    endpoint.secret.is_brought = true;
+    let id = world.store.create_endpoint(endpoint, by(0)).await.unwrap().id;
+    let secret = NewSecret { is_brought: true, ..world.new_secret().await };
+    assert!(world.store.expire_secret(tenant, id, secret, None, by(1)).await.unwrap().is_some());
+    let actions = world.actions(tenant, "endpoint:1").await;
+    assert_eq!(actions, ["endpoint_created", "secret_brought", "secret_brought"]);
 }
 
 pub async fn another_tenants_secret_is_as_if_it_were_not_there(world: World) {

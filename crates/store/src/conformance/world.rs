@@ -111,7 +111,7 @@ impl World {
 
     pub async fn new_secret(&self) -> NewSecret {
         let id = self.id(IdKind::Secret).await;
-        NewSecret { id: SecretId::new(id), sealed: sealed(id) }
+        NewSecret { id: SecretId::new(id), sealed: sealed(id), is_brought: false }
     }
 
     /// An active endpoint that enables `post.created`.

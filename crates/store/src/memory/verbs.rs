@@ -4,18 +4,18 @@ use std::{cmp::Ordering, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use postrider_kernel::{
-    DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp, TokenId, UserId,
+    DeliveryId, EndpointId, EventId, EventType, SecretId, TenantId, Timestamp, TokenId, UserId,
     delivery::Status,
-    secret::{self, Standing},
+    secret::{self, GraceEnd, Standing},
 };
 
 use super::{KeptEndpoint, KeptSecret, MemoryStore, State, refused, repeats};
 use crate::{
     Action, Attempt, AttemptField, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry,
     Claim, ClaimLimit, DirectoryEntry, Endpoint, EndpointChange, EndpointField, EndpointQuery,
-    IdKind, Lease, NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page, Publication,
-    Published, Purge, Recorded, Resend, Resent, Result, Sealed, Store, StoredSecret, Subscription,
-    Tenant, Token, User,
+    GraceEnded, IdKind, Lease, NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page,
+    Publication, Published, Purge, Recorded, Resend, Resent, Result, Sealed, Store, StoredSecret,
+    Subscription, Tenant, Token, User, standings,
 };
 
 #[async_trait]
@@ -256,9 +256,13 @@ impl Store for MemoryStore {
         state
             .endpoints
             .insert(endpoint.id, KeptEndpoint { endpoint: endpoint.clone(), deleted_at: None });
+        let is_brought = new.secret.is_brought;
         state.keep_secret(endpoint.id, new.secret, by.at);
         let subject = format!("endpoint:{}", endpoint.id);
-        state.audit(endpoint.tenant, &by, Action::EndpointCreated, subject)?;
+        state.audit(endpoint.tenant, &by, Action::EndpointCreated, subject.clone())?;
+        if is_brought {
+            state.audit(endpoint.tenant, &by, Action::SecretBrought, subject)?;
+        }
         Ok(endpoint)
     }
 
@@ -342,6 +346,39 @@ impl Store for MemoryStore {
         Ok(live.into_iter().find(|secret| secret.standing == Standing::Current))
     }
 
+    async fn secrets(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+    ) -> Result<Option<Vec<StoredSecret>>> {
+        let state = self.state();
+        Ok(state.endpoint(tenant, endpoint).map(|_| state.live_secrets(endpoint)))
+    }
+
+    async fn end_grace(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        secret: SecretId,
+        by: By,
+    ) -> Result<GraceEnded> {
+        let mut state = self.state();
+        if state.endpoint(tenant, endpoint).is_none() {
+            return Ok(GraceEnded::Unknown);
+        }
+        match secret::end_grace(&standings(&state.live_secrets(endpoint)), secret, by.at) {
+            GraceEnd::Unknown => return Ok(GraceEnded::Unknown),
+            GraceEnd::IsCurrent => return Ok(GraceEnded::IsCurrent),
+            GraceEnd::Ends => state.change_standing(secret, Standing::Expired),
+        }
+        state.audit(tenant, &by, Action::GraceEnded, format!("endpoint:{endpoint}"))?;
+        let Some(after) = state.endpoint_mut(tenant, endpoint) else {
+            return Ok(GraceEnded::Unknown);
+        };
+        after.updated_at = by.at;
+        Ok(GraceEnded::Done(after.clone()))
+    }
+
     async fn expire_secret(
         &self,
         tenant: TenantId,
@@ -358,15 +395,12 @@ impl Store for MemoryStore {
         after.updated_at = by.at;
         let after = after.clone();
         let live = state.live_secrets(endpoint);
-        let standings: Vec<_> = live.iter().map(|secret| (secret.id, secret.standing)).collect();
-        for (id, standing) in secret::expire(&standings, grace, by.at) {
-            if let Some(kept) = state.secrets.get_mut(&id) {
-                kept.standing = standing;
-                kept.sealed = kept.sealed.take().filter(|_| standing != Standing::Expired);
-            }
+        for (id, standing) in secret::expire(&standings(&live), grace, by.at) {
+            state.change_standing(id, standing);
         }
+        let action = secret.action();
         state.keep_secret(endpoint, secret, by.at);
-        state.audit(tenant, &by, Action::SecretExpired, format!("endpoint:{endpoint}"))?;
+        state.audit(tenant, &by, action, format!("endpoint:{endpoint}"))?;
         Ok(Some(after))
     }
 
@@ -490,6 +524,13 @@ impl State {
             sealed: Some(secret.sealed),
         };
         self.secrets.insert(secret.id, kept);
+    }
+
+    fn change_standing(&mut self, id: SecretId, standing: Standing) {
+        if let Some(kept) = self.secrets.get_mut(&id) {
+            kept.standing = standing;
+            kept.sealed = kept.sealed.take().filter(|_| standing != Standing::Expired);
+        }
     }
 
     fn listed(&self, attempt: &AttemptRecord) -> Option<Attempt> {

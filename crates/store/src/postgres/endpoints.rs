@@ -47,7 +47,11 @@ pub(super) async fn create(
     insert_subscriptions(transaction, &endpoint).await?;
     secrets::insert(transaction, endpoint.tenant, endpoint.id, &new.secret, by.at).await?;
     let subject = subject(endpoint.id);
-    audit::write(transaction, endpoint.tenant, by, Action::EndpointCreated, subject).await?;
+    audit::write(transaction, endpoint.tenant, by, Action::EndpointCreated, subject.clone())
+        .await?;
+    if new.secret.is_brought {
+        audit::write(transaction, endpoint.tenant, by, Action::SecretBrought, subject).await?;
+    }
     Ok(endpoint)
 }
 

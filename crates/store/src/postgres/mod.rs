@@ -37,7 +37,7 @@ use std::{ops::Range, path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Pool};
 use postrider_kernel::{
-    DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp, TokenId, UserId,
+    DeliveryId, EndpointId, EventId, EventType, SecretId, TenantId, Timestamp, TokenId, UserId,
 };
 use tokio::task::JoinHandle;
 
@@ -53,9 +53,10 @@ use self::{
 };
 use crate::{
     Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, ClaimLimit,
-    DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, IdKind, Lease, NewEndpoint, NewSecret,
-    NewTenant, NewToken, NewUser, News, Page, Publication, Published, Purge, Recorded, Renewal,
-    Resend, Resent, Result, Sealed, Store, StoreError, StoredSecret, Tenant, Token, User, Version,
+    DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind, Lease,
+    NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, News, Page, Publication, Published,
+    Purge, Recorded, Renewal, Resend, Resent, Result, Sealed, Store, StoreError, StoredSecret,
+    Tenant, Token, User, Version,
 };
 
 /// How many connections everything but the writers has.
@@ -344,6 +345,24 @@ impl Store for PostgresStore {
         by: By,
     ) -> Result<Option<StoredSecret>> {
         transact!(self, secrets::reveal, tenant, endpoint, &by)
+    }
+
+    async fn secrets(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+    ) -> Result<Option<Vec<StoredSecret>>> {
+        read!(self, secrets::of_endpoint, tenant, endpoint)
+    }
+
+    async fn end_grace(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        secret: SecretId,
+        by: By,
+    ) -> Result<GraceEnded> {
+        change!(self, secrets::end_one_grace, tenant, endpoint, secret, &by)
     }
 
     async fn expire_secret(

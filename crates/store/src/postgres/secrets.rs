@@ -6,15 +6,18 @@ use std::time::Duration;
 use deadpool_postgres::{GenericClient, Transaction};
 use postrider_kernel::{
     EndpointId, SecretId, TenantId, Timestamp,
-    secret::{Standing, expire},
+    secret::{GraceEnd, Standing, end_grace, expire},
 };
 use tokio_postgres::Row;
 
 use super::{
     audit, endpoints,
-    query::{Parameters, all, corrupt, execute, get, optional_time, sql},
+    query::{Parameters, all, corrupt, execute, get, optional_time, sql, time},
 };
-use crate::{Action, By, Endpoint, EndpointChange, NewSecret, Result, Sealed, StoredSecret};
+use crate::{
+    Action, By, Endpoint, EndpointChange, GraceEnded, NewSecret, Result, Sealed, StoredSecret,
+    standings,
+};
 
 pub(super) async fn reveal(
     transaction: &Transaction<'_>,
@@ -43,16 +46,37 @@ pub(super) async fn expire_current(
         return Ok(None);
     };
     let live = live(transaction, tenant, endpoint).await?;
-    let standings: Vec<_> = live.iter().map(|secret| (secret.id, secret.standing)).collect();
-    for (id, standing) in expire(&standings, grace, by.at) {
+    for (id, standing) in expire(&standings(&live), grace, by.at) {
         change_standing(transaction, tenant, id, standing).await?;
     }
     insert(transaction, tenant, endpoint, secret, by.at).await?;
     let after = before.changed(&EndpointChange::default(), by.at);
     endpoints::save(transaction, &after).await?;
     let subject = endpoints::subject(endpoint);
-    audit::write(transaction, tenant, by, Action::SecretExpired, subject).await?;
+    audit::write(transaction, tenant, by, secret.action(), subject).await?;
     Ok(Some(after))
+}
+
+pub(super) async fn end_one_grace(
+    transaction: &Transaction<'_>,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    secret: SecretId,
+    by: &By,
+) -> Result<GraceEnded> {
+    let Some(before) = endpoints::find(transaction, tenant, endpoint).await? else {
+        return Ok(GraceEnded::Unknown);
+    };
+    match end_grace(&standings(&live(transaction, tenant, endpoint).await?), secret, by.at) {
+        GraceEnd::Unknown => return Ok(GraceEnded::Unknown),
+        GraceEnd::IsCurrent => return Ok(GraceEnded::IsCurrent),
+        GraceEnd::Ends => change_standing(transaction, tenant, secret, Standing::Expired).await?,
+    }
+    let after = before.changed(&EndpointChange::default(), by.at);
+    endpoints::save(transaction, &after).await?;
+    let subject = endpoints::subject(endpoint);
+    audit::write(transaction, tenant, by, Action::GraceEnded, subject).await?;
+    Ok(GraceEnded::Done(after))
 }
 
 /// Adds an endpoint's current secret; the constraint says that it has no other one.
@@ -80,14 +104,25 @@ pub(super) async fn live_of_tenant(
     .await
 }
 
+pub(super) async fn of_endpoint(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    endpoint: EndpointId,
+) -> Result<Option<Vec<StoredSecret>>> {
+    match endpoints::find(client, tenant, endpoint).await? {
+        Some(_) => live(client, tenant, endpoint).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// An endpoint's secrets that are not expired, newest first.
 async fn live(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     tenant: TenantId,
     endpoint: EndpointId,
 ) -> Result<Vec<StoredSecret>> {
     let parameters: Parameters<'_> = &[&tenant.get(), &endpoint.get()];
-    all(transaction, sql!("select_live_secrets"), parameters, read_secret).await
+    all(client, sql!("select_live_secrets"), parameters, read_secret).await
 }
 
 async fn change_standing(
@@ -115,6 +150,7 @@ fn read_secret(row: &Row) -> Result<StoredSecret> {
         id: SecretId::new(get(row, "id")?),
         sealed: Sealed(get(row, "sealed")?),
         standing: read_standing(row)?,
+        created_at: time(row, "created_at")?,
     })
 }
 

@@ -10,7 +10,7 @@ use super::{
     news::{self, Told},
     query::{execute, number, one},
 };
-use crate::{Endpoint, Result, Version};
+use crate::{Endpoint, GraceEnded, Result, Version};
 
 /// The current version.
 pub(super) async fn current(client: &impl GenericClient) -> Result<Version> {
@@ -72,6 +72,12 @@ impl Changes for () {
 impl Changes for Endpoint {
     fn has_changed(&self) -> bool {
         true
+    }
+}
+
+impl Changes for GraceEnded {
+    fn has_changed(&self) -> bool {
+        matches!(self, Self::Done(_))
     }
 }
 

@@ -40,7 +40,10 @@ pub(super) fn create(connection: &Connection, new: &NewEndpoint, by: &By) -> Res
     insert_subscriptions(connection, &endpoint)?;
     secrets::insert(connection, endpoint.tenant, endpoint.id, &new.secret, by.at)?;
     let subject = subject(endpoint.id);
-    audit::write(connection, endpoint.tenant, by, Action::EndpointCreated, subject)?;
+    audit::write(connection, endpoint.tenant, by, Action::EndpointCreated, subject.clone())?;
+    if new.secret.is_brought {
+        audit::write(connection, endpoint.tenant, by, Action::SecretBrought, subject)?;
+    }
     Ok(endpoint)
 }
 

@@ -36,7 +36,7 @@ use std::{
 
 use async_trait::async_trait;
 use postrider_kernel::{
-    DeliveryId, EndpointId, EventId, EventType, TenantId, Timestamp, TokenId, UserId,
+    DeliveryId, EndpointId, EventId, EventType, SecretId, TenantId, Timestamp, TokenId, UserId,
 };
 use rusqlite::Connection;
 
@@ -50,9 +50,9 @@ use self::{
 };
 use crate::{
     Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, ClaimLimit,
-    DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, IdKind, Lease, NewEndpoint, NewSecret,
-    NewTenant, NewToken, NewUser, Page, Publication, Published, Purge, Recorded, Resend, Resent,
-    Result, Sealed, Store, StoreError, StoredSecret, Tenant, Token, User,
+    DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind, Lease,
+    NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page, Publication, Published, Purge,
+    Recorded, Resend, Resent, Result, Sealed, Store, StoreError, StoredSecret, Tenant, Token, User,
     group_commit::GroupCommit,
 };
 
@@ -260,6 +260,24 @@ impl Store for SqliteStore {
         by: By,
     ) -> Result<Option<StoredSecret>> {
         self.write(move |c, _| secrets::reveal(c, tenant, endpoint, &by)).await
+    }
+
+    async fn secrets(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+    ) -> Result<Option<Vec<StoredSecret>>> {
+        self.read(move |c| secrets::of_endpoint(c, tenant, endpoint)).await
+    }
+
+    async fn end_grace(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        secret: SecretId,
+        by: By,
+    ) -> Result<GraceEnded> {
+        self.write(move |c, _| secrets::end_one_grace(c, tenant, endpoint, secret, &by)).await
     }
 
     async fn expire_secret(

@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use postrider_kernel::{
     EndpointId, SecretId, TenantId, Timestamp,
-    secret::{Standing, expire},
+    secret::{GraceEnd, Standing, end_grace, expire},
 };
 use rusqlite::{Connection, Row, named_params};
 
 use super::{
     audit, endpoints,
-    query::{all, corrupt, execute, optional_time, sql},
+    query::{all, corrupt, execute, optional_time, sql, time},
 };
-use crate::{Action, By, Endpoint, EndpointChange, NewSecret, Result, Sealed, StoredSecret};
+use crate::{
+    Action, By, Endpoint, EndpointChange, GraceEnded, NewSecret, Result, Sealed, StoredSecret,
+    standings,
+};
 
 pub(super) fn reveal(
     connection: &Connection,
@@ -40,16 +43,37 @@ pub(super) fn expire_current(
 ) -> Result<Option<Endpoint>> {
     let Some(before) = endpoints::find(connection, tenant, endpoint)? else { return Ok(None) };
     let live = live(connection, endpoint)?;
-    let standings: Vec<_> = live.iter().map(|secret| (secret.id, secret.standing)).collect();
-    for (id, standing) in expire(&standings, grace, by.at) {
+    for (id, standing) in expire(&standings(&live), grace, by.at) {
         change_standing(connection, id, standing)?;
     }
     insert(connection, tenant, endpoint, secret, by.at)?;
     let after = before.changed(&EndpointChange::default(), by.at);
     endpoints::save(connection, &after)?;
     let subject = endpoints::subject(endpoint);
-    audit::write(connection, tenant, by, Action::SecretExpired, subject)?;
+    audit::write(connection, tenant, by, secret.action(), subject)?;
     Ok(Some(after))
+}
+
+pub(super) fn end_one_grace(
+    connection: &Connection,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    secret: SecretId,
+    by: &By,
+) -> Result<GraceEnded> {
+    let Some(before) = endpoints::find(connection, tenant, endpoint)? else {
+        return Ok(GraceEnded::Unknown);
+    };
+    match end_grace(&standings(&live(connection, endpoint)?), secret, by.at) {
+        GraceEnd::Unknown => return Ok(GraceEnded::Unknown),
+        GraceEnd::IsCurrent => return Ok(GraceEnded::IsCurrent),
+        GraceEnd::Ends => change_standing(connection, secret, Standing::Expired)?,
+    }
+    let after = before.changed(&EndpointChange::default(), by.at);
+    endpoints::save(connection, &after)?;
+    let subject = endpoints::subject(endpoint);
+    audit::write(connection, tenant, by, Action::GraceEnded, subject)?;
+    Ok(GraceEnded::Done(after))
 }
 
 /// Adds an endpoint's current secret; the constraint says that it has no other one.
@@ -71,6 +95,17 @@ pub(super) fn insert(
     Ok(())
 }
 
+pub(super) fn of_endpoint(
+    connection: &Connection,
+    tenant: TenantId,
+    endpoint: EndpointId,
+) -> Result<Option<Vec<StoredSecret>>> {
+    match endpoints::find(connection, tenant, endpoint)? {
+        Some(_) => live(connection, endpoint).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// An endpoint's secrets that are not expired, newest first.
 pub(super) fn live(connection: &Connection, endpoint: EndpointId) -> Result<Vec<StoredSecret>> {
     let parameters = named_params! { ":endpoint_id": endpoint.get() };
@@ -79,6 +114,7 @@ pub(super) fn live(connection: &Connection, endpoint: EndpointId) -> Result<Vec<
             id: SecretId::new(row.get("id")?),
             sealed: Sealed(row.get("sealed")?),
             standing: read_standing(row)?,
+            created_at: time(row, "created_at")?,
         })
     })
 }
