@@ -1,9 +1,11 @@
-"""Other people's libraries verify what the release binary sends: `standardwebhooks` and `stripe`.
+"""Other people's libraries verify what the release binary sends: `standardwebhooks`, `stripe`, and `cryptography` for
+Ed25519, which neither of the two knows.
 
 A server and a receiver are started on free ports, an endpoint is made over the API, and a real event is published. What
 is checked is what a receiver sees: the exact bytes of the body, and both dialects of the signature.
 """
 
+import base64
 import http.client
 import json
 import os
@@ -16,6 +18,8 @@ import unittest
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from stripe import SignatureVerificationError, WebhookSignature
 
@@ -81,20 +85,20 @@ class Interop(unittest.TestCase):
         assert code == 0, f"the server ended with {code}"
 
     @classmethod
-    def post(cls, path, body):
-        """POSTs bytes to the API; answers with the status and the bytes that came back."""
+    def post(cls, path, body, method="POST"):
+        """Sends bytes to the API; answers with the status and the bytes that came back."""
         connection = http.client.HTTPConnection(cls.address, timeout=PATIENCE)
         headers = {"Authorization": f"Bearer {cls.token}", "Content-Type": "application/json"}
-        connection.request("POST", f"/api/v2/webhook/{path}", body, headers)
+        connection.request(method, f"/api/v2/webhook/{path}", body, headers)
         response = connection.getresponse()
         answer = response.read()
         connection.close()
         return response.status, answer
 
     @classmethod
-    def call(cls, expected, path, body=None):
-        """POSTs JSON to the API, which has to answer with that status."""
-        status, answer = cls.post(path, None if body is None else json.dumps(body))
+    def call(cls, expected, path, body=None, method="POST"):
+        """Sends JSON to the API, which has to answer with that status."""
+        status, answer = cls.post(path, None if body is None else json.dumps(body), method)
         assert status == expected, f"{path} answered {status}: {answer!r}"
         return json.loads(answer, parse_float=str)
 
@@ -154,6 +158,35 @@ class Interop(unittest.TestCase):
         self.verify(body, headers, self.reveal())
         self.refuse(body, headers, new)
         self.refuse(body, headers, old)
+
+    def ask_for(self, *algorithms):
+        """Has the endpoint sign by these."""
+        self.call(200, f"endpoint/{self.endpoint}/", {"signature_algorithms": algorithms}, "PATCH")
+
+    def public_key(self):
+        """The endpoint's public key."""
+        text = self.call(200, f"endpoint/{self.endpoint}/secret/public_key/", method="GET")["public_key"]
+        self.assertTrue(text.startswith("whpk_"))
+        return Ed25519PublicKey.from_public_bytes(base64.b64decode(text.removeprefix("whpk_"), validate=True))
+
+    def test_another_library_accepts_the_ed25519_signature_beside_hmac_and_alone(self):
+        self.addCleanup(self.ask_for, "hmac-sha256")
+        for algorithms in [("hmac-sha256", "ed25519"), ("ed25519",)]:
+            self.ask_for(*algorithms)
+            headers, body, _ = self.publish()
+            items = [item.split(",") for item in headers["webhook-signature"].split(" ")]
+            versions = {"hmac-sha256": "v1", "ed25519": "v1a"}
+            self.assertEqual([version for version, _ in items], [versions[name] for name in algorithms])
+            signature = base64.b64decode(dict(items)["v1a"], validate=True)
+            message = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+            self.public_key().verify(signature, message)
+            with self.assertRaises(InvalidSignature):
+                self.public_key().verify(signature, message + b" ")
+            if "hmac-sha256" in algorithms:
+                self.verify(body, headers, self.reveal())
+        self.call(200, f"endpoint/{self.endpoint}/secret/expire/")
+        with self.assertRaises(InvalidSignature):
+            self.public_key().verify(signature, message)
 
 
 if __name__ == "__main__":

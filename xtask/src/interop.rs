@@ -47,7 +47,12 @@ fn prepare_python(cache: &Cache) -> anyhow::Result<()> {
     let stamp = environment.join("requirements.txt");
     let holds = std::fs::read(&stamp).is_ok_and(|held| held == wanted);
     // The python that it was made with may have gone since.
-    if holds && works(environment.join("bin/python"), &["-c", "import standardwebhooks, stripe"]) {
+    if holds
+        && works(
+            environment.join("bin/python"),
+            &["-c", "import cryptography, standardwebhooks, stripe"],
+        )
+    {
         return Ok(());
     }
     check(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;

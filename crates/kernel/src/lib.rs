@@ -29,6 +29,7 @@ pub mod request;
 pub mod retry;
 pub mod secret;
 pub mod signature;
+pub mod signing_key;
 pub mod tenant;
 pub mod time;
 
@@ -42,5 +43,6 @@ pub use id::{
 };
 pub use retry::RetrySchedule;
 pub use secret::SigningSecret;
+pub use signing_key::{PublicKey, SigningKey};
 pub use tenant::Role;
 pub use time::Timestamp;

@@ -2,15 +2,16 @@
 //!
 //! Dialect 1 is the timestamped list: `t=<seconds>,v1=<hex>,…`, the HMAC-SHA256 of `<t>.<body>` under the whole secret
 //! text. Dialect 2 is Standard Webhooks 1.0: `v1,<base64> …`, the HMAC-SHA256 of `<id>.<t>.<body>` under the secret's
-//! decoded bytes. One signature per live secret, newest first.
+//! decoded bytes, or `v1a,<base64>`, the Ed25519 signature of the same by the key that stands beside the secret, or both, as
+//! the endpoint asked. One signature of each kind per live secret, newest first.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, hmac};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use thiserror::Error;
 
-use crate::{SigningSecret, Timestamp, secret::Standing};
+use crate::{PublicKey, SigningKey, SigningSecret, Timestamp, secret::Standing};
 
 /// The headers of Standard Webhooks.
 pub const WEBHOOK_ID: &str = "webhook-id";
@@ -18,6 +19,70 @@ pub const WEBHOOK_ID: &str = "webhook-id";
 pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
 /// See [`WEBHOOK_ID`].
 pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
+
+/// Which kinds of signature an endpoint asked for in `webhook-signature`. The timestamped list has no other kind than HMAC,
+/// and is there in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SignatureAlgorithms {
+    /// `v1`, which the receiver verifies with the signing secret.
+    #[default]
+    Hmac,
+    /// `v1a`, which the receiver verifies with the public key.
+    Ed25519,
+    /// Both.
+    Both,
+}
+
+/// The names of the algorithms, as clients write them.
+pub const HMAC_SHA256: &str = "hmac-sha256";
+/// See [`HMAC_SHA256`].
+pub const ED25519: &str = "ed25519";
+
+impl SignatureAlgorithms {
+    /// What these names ask for; `None` when one is unknown, or there are none.
+    pub fn of_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        names.into_iter().try_fold(None, |before, name| {
+            let asked = match name {
+                HMAC_SHA256 => Self::Hmac,
+                ED25519 => Self::Ed25519,
+                _ => return None,
+            };
+            Some(Some(
+                before.map_or(asked, |before| if before == asked { asked } else { Self::Both }),
+            ))
+        })?
+    }
+
+    /// Their names, always in this order.
+    pub const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Hmac => &[HMAC_SHA256],
+            Self::Ed25519 => &[ED25519],
+            Self::Both => &[HMAC_SHA256, ED25519],
+        }
+    }
+
+    /// Whether `v1` is among them.
+    pub const fn has_hmac(self) -> bool {
+        matches!(self, Self::Hmac | Self::Both)
+    }
+
+    /// Whether `v1a` is among them.
+    pub const fn has_ed25519(self) -> bool {
+        matches!(self, Self::Ed25519 | Self::Both)
+    }
+}
+
+/// A signing secret with the Ed25519 key beside it, which those that were made before there were such keys don't have.
+#[derive(Clone, Debug)]
+pub struct KeyedSecret {
+    /// The secret.
+    pub secret: SigningSecret,
+    /// Its key.
+    pub key: Option<SigningKey>,
+    /// Whether and until when both sign.
+    pub standing: Standing,
+}
 
 /// An endpoint's secrets, ready to sign: the keys of both dialects are prepared once, not per request.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +94,8 @@ pub struct Signer {
 struct Keys {
     standing: Standing,
     list: hmac::Key,
-    standard: hmac::Key,
+    standard: Option<hmac::Key>,
+    asymmetric: Option<SigningKey>,
 }
 
 impl Keys {
@@ -37,17 +103,50 @@ impl Keys {
         Self {
             standing,
             list: hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes()),
-            standard: hmac::Key::new(hmac::HMAC_SHA256, &secret.key_bytes()),
+            standard: Some(hmac::Key::new(hmac::HMAC_SHA256, &secret.key_bytes())),
+            asymmetric: None,
         }
+    }
+
+    fn of(secret: &KeyedSecret, algorithms: SignatureAlgorithms) -> Self {
+        let Self { standing, list, standard, .. } = Self::new(&secret.secret, secret.standing);
+        let standard = standard.filter(|_| algorithms.has_hmac());
+        let asymmetric = secret.key.clone().filter(|_| algorithms.has_ed25519());
+        Self { standing, list, standard, asymmetric }
+    }
+
+    fn may_sign(&self) -> bool {
+        self.standing != Standing::Expired
     }
 
     fn sign_list(&self, seconds: &str, body: &[u8]) -> hmac::Tag {
         sign_parts(&self.list, &[seconds.as_bytes(), b".", body])
     }
 
-    fn sign_standard(&self, webhook_id: &str, seconds: &str, body: &[u8]) -> hmac::Tag {
-        sign_parts(&self.standard, &[webhook_id.as_bytes(), b".", seconds.as_bytes(), b".", body])
+    /// Writes the signatures of Standard Webhooks, separated by spaces.
+    fn push_standard(&self, header: &mut String, message: &[&[u8]]) {
+        let mut push = |version: &str, signature: &[u8]| {
+            header.push_str(if header.is_empty() { "" } else { " " });
+            header.push_str(version);
+            STANDARD.encode_string(signature, header);
+        };
+        if let Some(key) = &self.standard {
+            push(V1, sign_parts(key, message).as_ref());
+        }
+        if let Some(key) = &self.asymmetric {
+            // Ed25519 reads its message twice, so that it can't be signed in pieces.
+            push(V1A, &key.sign(&message.concat()));
+        }
     }
+}
+
+/// What signatures of Standard Webhooks begin with: HMAC-SHA256, and Ed25519.
+const V1: &str = "v1,";
+const V1A: &str = "v1a,";
+
+/// What Standard Webhooks signs, in pieces.
+fn standard_message<'a>(webhook_id: &'a str, seconds: &'a str, body: &'a [u8]) -> [&'a [u8]; 5] {
+    [webhook_id.as_bytes(), b".", seconds.as_bytes(), b".", body]
 }
 
 /// Signs a message in pieces, so that the body is never copied.
@@ -71,16 +170,19 @@ pub struct Signatures {
 }
 
 impl Signer {
-    /// A signer of these secrets, which are given newest first.
+    /// A signer by HMAC with these secrets, which are given newest first.
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a SigningSecret, Standing)>) -> Self {
-        let signs = |&(_, standing): &(_, Standing)| standing != Standing::Expired;
-        Self {
-            keys: secrets
-                .into_iter()
-                .filter(signs)
-                .map(|(secret, standing)| Keys::new(secret, standing))
-                .collect(),
-        }
+        let keys = secrets.into_iter().map(|(secret, standing)| Keys::new(secret, standing));
+        Self { keys: keys.filter(Keys::may_sign).collect() }
+    }
+
+    /// A signer by these algorithms with these secrets, which are given newest first.
+    pub fn with<'a>(
+        algorithms: SignatureAlgorithms,
+        secrets: impl IntoIterator<Item = &'a KeyedSecret>,
+    ) -> Self {
+        let keys = secrets.into_iter().map(|secret| Keys::of(secret, algorithms));
+        Self { keys: keys.filter(Keys::may_sign).collect() }
     }
 
     /// Signs a body now, with each secret that is live now.
@@ -91,8 +193,7 @@ impl Signer {
         for keys in self.keys.iter().filter(|keys| keys.standing.signs_at(now)) {
             list.push_str(",v1=");
             push_hex(&mut list, keys.sign_list(&timestamp, body).as_ref());
-            standard.push_str(if standard.is_empty() { "v1," } else { " v1," });
-            STANDARD.encode_string(keys.sign_standard(webhook_id, &timestamp, body), &mut standard);
+            keys.push_standard(&mut standard, &standard_message(webhook_id, &timestamp, body));
         }
         Signatures { timestamp, list, standard }
     }
@@ -184,12 +285,32 @@ pub fn verify_standard(
     secret: &SigningSecret,
     tolerance: Tolerance,
 ) -> Result<(), InvalidSignature> {
-    let expected = Keys::new(secret, Standing::Current).sign_standard(webhook_id, timestamp, body);
-    let mut expected_text = String::from("v1,");
-    let _ = write!(expected_text, "{}", STANDARD.encode(expected));
+    let mut expected_text = String::new();
+    Keys::new(secret, Standing::Current)
+        .push_standard(&mut expected_text, &standard_message(webhook_id, timestamp, body));
     let matches =
         |item: &str| verify_slices_are_equal(item.as_bytes(), expected_text.as_bytes()).is_ok();
     if !header.split(' ').any(matches) {
+        return Err(InvalidSignature::NoMatch);
+    }
+    tolerance.check(timestamp)
+}
+
+/// Verifies the Ed25519 signature of Standard Webhooks.
+pub fn verify_ed25519(
+    webhook_id: &str,
+    timestamp: &str,
+    header: &str,
+    body: &[u8],
+    key: &PublicKey,
+    tolerance: Tolerance,
+) -> Result<(), InvalidSignature> {
+    let message = standard_message(webhook_id, timestamp, body).concat();
+    let matches = |encoded: &str| {
+        let signature = STANDARD.decode(encoded);
+        signature.is_ok_and(|signature| key.verifies(&message, &signature))
+    };
+    if !header.split(' ').filter_map(|item| item.strip_prefix(V1A)).any(matches) {
         return Err(InvalidSignature::NoMatch);
     }
     tolerance.check(timestamp)
@@ -281,6 +402,74 @@ mod tests {
             list
         });
         assert_eq!(verifies, [true, true, false, false]);
+    }
+
+    #[test]
+    fn the_ed25519_vectors_are_reproduced_and_verified() {
+        let file: serde_json::Value =
+            serde_json::from_str(include_str!("../tests/data/ed25519-vectors.json")).unwrap();
+        let cases = file["cases"].as_array().unwrap();
+        assert!(cases.len() >= 4);
+        for case in cases {
+            let text = |name: &str| case[name].as_str().unwrap();
+            let key = SigningKey::parse(text("signing_key")).unwrap();
+            let public = PublicKey::parse(text("public_key")).unwrap();
+            assert_eq!(key.public(), public);
+            let now = Timestamp::from_micros(case["timestamp"].as_i64().unwrap() * 1_000_000);
+            let secret = SigningSecret::from_entropy(&[1; 32]);
+            let keyed =
+                KeyedSecret { secret: secret.clone(), key: Some(key), standing: Standing::Current };
+            let (id, body) = (text("webhook_id"), text("body").as_bytes());
+            let signed = Signer::with(SignatureAlgorithms::Ed25519, [&keyed]).sign(id, now, body);
+            assert_eq!(signed.standard, text("standard_header"), "{}", text("name"));
+            let tolerance = Tolerance { now, allowed: Duration::ZERO };
+            let both = Signer::with(SignatureAlgorithms::Both, [&keyed]).sign(id, now, body);
+            for signatures in [&signed, &both] {
+                let Signatures { timestamp, standard, list } = signatures;
+                let verdict = verify_ed25519(id, timestamp, standard, body, &public, tolerance);
+                assert_eq!(verdict, Ok(()));
+                let changed = verify_ed25519(id, timestamp, standard, b"x", &public, tolerance);
+                assert_eq!(changed, Err(InvalidSignature::NoMatch));
+                assert_eq!(verify_list(list, body, &secret, tolerance), Ok(()));
+            }
+            let by_hmac = |signatures: &Signatures| {
+                let Signatures { timestamp, standard, .. } = signatures;
+                verify_standard(id, timestamp, standard, body, &secret, tolerance)
+            };
+            assert_eq!(by_hmac(&both), Ok(()));
+            assert_eq!(by_hmac(&signed), Err(InvalidSignature::NoMatch));
+        }
+    }
+
+    #[test]
+    fn a_secret_without_a_key_signs_by_hmac_alone() {
+        let secrets = [1_u8, 2].map(|byte| KeyedSecret {
+            secret: SigningSecret::from_entropy(&[byte; 32]),
+            key: (byte == 1).then(|| SigningKey::from_entropy(&[byte; 32])),
+            standing: Standing::Current,
+        });
+        let kinds = |algorithms| {
+            let signed =
+                Signer::with(algorithms, &secrets).sign("evt_1", Timestamp::from_micros(0), b"");
+            let kinds = signed.standard.split(' ').map(|item| item.split(',').next().unwrap_or(""));
+            kinds.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(kinds(SignatureAlgorithms::Hmac), "v1 v1");
+        assert_eq!(kinds(SignatureAlgorithms::Both), "v1 v1a v1");
+        assert_eq!(kinds(SignatureAlgorithms::Ed25519), "v1a");
+    }
+
+    #[test]
+    fn algorithms_are_known_by_their_names() {
+        use SignatureAlgorithms::{Both, Ed25519, Hmac};
+        for algorithms in [Hmac, Ed25519, Both] {
+            let names = algorithms.names().iter().copied();
+            assert_eq!(SignatureAlgorithms::of_names(names), Some(algorithms));
+        }
+        let of = |names: &[&str]| SignatureAlgorithms::of_names(names.iter().copied());
+        assert_eq!(of(&["ed25519", "hmac-sha256", "ed25519"]), Some(Both));
+        assert_eq!(of(&["ed25519", "ed25519"]), Some(Ed25519));
+        assert_eq!([of(&[]), of(&["rsa"]), of(&["ed25519", "rsa"])], [None; 3]);
     }
 
     #[test]

@@ -3,13 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use postrider_kernel::{
-    DeliveryId, EndpointId, EventId, EventType, SecretId, SigningSecret, Target, TenantId,
-    Timestamp,
-    secret::{InvalidSecret, SECRET_BYTES},
+    DeliveryId, EndpointId, EventId, EventType, PublicKey, SecretId, SigningKey, SigningSecret,
+    Target, TenantId, Timestamp,
+    secret::{SECRET_BYTES, Standing},
+    signature::{KeyedSecret, SignatureAlgorithms},
+    signing_key::SEED_BYTES,
 };
 use postrider_store::{
     By, CatalogueEntry, Endpoint, EndpointChange, GraceEnded, IdKind, NewEndpoint, NewSecret,
-    Resend, Resent, Store, StoreError, StoredSecret, Version,
+    Resend, Resent, Sealed, Store, StoreError, StoredSecret, Version,
 };
 use thiserror::Error;
 
@@ -21,7 +23,7 @@ use crate::{
     lanes::Lanes,
     life::Life,
     node,
-    vault::{Place, Unopenable, Vault},
+    vault::{Place, UnusableSecret, Vault},
 };
 
 /// Why a change, or its answer, did not come about.
@@ -30,12 +32,9 @@ pub enum AdminError {
     /// The store could not be written or read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A secret could not be decrypted.
+    /// A stored secret is unusable.
     #[error(transparent)]
-    Unopenable(#[from] Unopenable),
-    /// What was decrypted is no signing secret.
-    #[error("a stored secret is malformed: {0}")]
-    Malformed(#[from] InvalidSecret),
+    Unusable(#[from] UnusableSecret),
     /// The task that made the change panicked.
     #[error("the change was interrupted")]
     Interrupted,
@@ -54,6 +53,8 @@ pub struct EndpointDraft {
     pub event_types: Vec<EventType>,
     /// Whether its certificate is checked.
     pub ssl_cert_verification: bool,
+    /// Which kinds of signature it asks for.
+    pub signature_algorithms: SignatureAlgorithms,
     /// The secret that its receiver knows already, from a service before this one; none: a fresh one.
     pub secret: Option<SigningSecret>,
 }
@@ -69,6 +70,20 @@ pub struct LiveSecret {
     pub expires_at: Option<Timestamp>,
     /// Its last four characters, to know it by.
     pub ending: String,
+    /// What a receiver verifies with that asked for Ed25519; none of a secret that has no key.
+    pub public_key: Option<PublicKey>,
+}
+
+impl From<(StoredSecret, KeyedSecret)> for LiveSecret {
+    fn from((stored, keyed): (StoredSecret, KeyedSecret)) -> Self {
+        Self {
+            id: stored.id,
+            created_at: stored.created_at,
+            expires_at: stored.standing.until(),
+            ending: keyed.secret.ending().to_owned(),
+            public_key: keyed.key.map(|key| key.public()),
+        }
+    }
 }
 
 /// What came of bringing a secret along.
@@ -131,6 +146,7 @@ impl Admin {
                 description: draft.description,
                 event_types: draft.event_types,
                 ssl_cert_verification: draft.ssl_cert_verification,
+                signature_algorithms: draft.signature_algorithms,
                 secret: parts.seal_secret(tenant, draft.secret).await?,
             };
             let created = parts.store.create_endpoint(endpoint, by).await?;
@@ -151,6 +167,10 @@ impl Admin {
         by: By,
     ) -> Answer<Option<Endpoint>> {
         self.to_its_end(async move |parts| {
+            let mut change = change;
+            if change.signature_algorithms.is_some_and(SignatureAlgorithms::has_ed25519) {
+                change.key = parts.missing_key(tenant, id).await?;
+            }
             let Some(updated) = parts.store.update_endpoint(tenant, id, change, by).await? else {
                 return Ok(None);
             };
@@ -190,7 +210,7 @@ impl Admin {
         let Some(stored) = self.0.store.reveal_secret(tenant, endpoint, by).await? else {
             return Ok(None);
         };
-        self.0.open_secret(tenant, &stored).map(Some)
+        Ok(Some(self.0.vault.open_secret(tenant, &stored)?.secret))
     }
 
     /// Expires an endpoint's secret and makes a new one; `None` when there is no such endpoint. After the answer the old
@@ -227,18 +247,19 @@ impl Admin {
             let Some(live) = parts.live_secrets(tenant, endpoint, by.at).await? else {
                 return Ok(Brought::NoEndpoint);
             };
-            if live.iter().any(|(_, known)| known.is(&secret)) {
+            if live.iter().any(|(_, known)| known.secret.is(&secret)) {
                 return Ok(Brought::SignsAlready);
             }
-            let (ending, created_at) = (secret.ending().to_owned(), by.at);
             let sealed = parts.seal_secret(tenant, Some(secret)).await?;
-            let id = sealed.id;
+            let (id, now) = (sealed.id, by.at);
             let expired = parts.store.expire_secret(tenant, endpoint, sealed, grace, by).await?;
             if expired.is_none() {
                 return Ok(Brought::NoEndpoint);
             }
             parts.signs_by_now(tenant, endpoint).await?;
-            Ok(Brought::Done(LiveSecret { id, created_at, expires_at: None, ending }))
+            let live = parts.live_secrets(tenant, endpoint, now).await?.unwrap_or_default();
+            let brought = live.into_iter().find(|(stored, _)| stored.id == id);
+            Ok(brought.map_or(Brought::NoEndpoint, |brought| Brought::Done(brought.into())))
         })
         .await
     }
@@ -269,13 +290,7 @@ impl Admin {
         now: Timestamp,
     ) -> Answer<Option<Vec<LiveSecret>>> {
         let live = self.0.live_secrets(tenant, endpoint, now).await?;
-        let shown = |(stored, secret): (StoredSecret, SigningSecret)| LiveSecret {
-            id: stored.id,
-            created_at: stored.created_at,
-            expires_at: stored.standing.until(),
-            ending: secret.ending().to_owned(),
-        };
-        Ok(live.map(|live| live.into_iter().map(shown).collect()))
+        Ok(live.map(|live| live.into_iter().map(LiveSecret::from).collect()))
     }
 
     /// Owes old events to an endpoint once more: all of them or none.
@@ -364,13 +379,26 @@ impl Parts {
         let is_brought = brought.is_some();
         let secret = brought
             .unwrap_or_else(|| SigningSecret::from_entropy(&entropy::<SECRET_BYTES>(&*self.clock)));
-        let sealed = self.vault.seal(Place::secret(tenant, id), secret.reveal());
-        Ok(NewSecret { id, sealed, is_brought })
+        let key = SigningKey::from_entropy(&entropy::<SEED_BYTES>(&*self.clock));
+        let (sealed, sealed_key) = self.vault.seal_secret(tenant, id, &secret, &key);
+        Ok(NewSecret { id, sealed, sealed_key: Some(sealed_key), is_brought })
     }
 
-    fn open_secret(&self, tenant: TenantId, stored: &StoredSecret) -> Answer<SigningSecret> {
-        let text = self.vault.open_sealed(Place::secret(tenant, stored.id), &stored.sealed)?;
-        Ok(SigningSecret::parse(&text)?)
+    /// A key for the current secret of an endpoint, where that was made before there were such keys.
+    async fn missing_key(
+        &self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+    ) -> Answer<Option<(SecretId, Sealed)>> {
+        let secrets = self.store.secrets(tenant, endpoint).await?.unwrap_or_default();
+        let is_without = |secret: &&StoredSecret| {
+            secret.standing == Standing::Current && secret.sealed_key.is_none()
+        };
+        let make = |secret: &StoredSecret| {
+            let key = SigningKey::from_entropy(&entropy::<SEED_BYTES>(&*self.clock));
+            (secret.id, self.vault.seal(Place::key(tenant, secret.id), key.reveal()))
+        };
+        Ok(secrets.iter().find(is_without).map(make))
     }
 
     /// The secrets that sign at that moment, newest first.
@@ -379,11 +407,11 @@ impl Parts {
         tenant: TenantId,
         endpoint: EndpointId,
         now: Timestamp,
-    ) -> Answer<Option<Vec<(StoredSecret, SigningSecret)>>> {
+    ) -> Answer<Option<Vec<(StoredSecret, KeyedSecret)>>> {
         let Some(stored) = self.store.secrets(tenant, endpoint).await? else { return Ok(None) };
         let live = stored.into_iter().filter(|stored| stored.standing.signs_at(now));
         let open = |stored: StoredSecret| {
-            let secret = self.open_secret(tenant, &stored)?;
+            let secret = self.vault.open_secret(tenant, &stored)?;
             Ok((stored, secret))
         };
         live.map(open).collect::<Answer<Vec<_>>>().map(Some)

@@ -19,8 +19,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use postrider_kernel::{
-    EndpointId, EventType, SigningSecret, Target, TenantId, request::RequestTemplate,
-    signature::Signer,
+    EndpointId, EventType, Target, TenantId, request::RequestTemplate, signature::Signer,
 };
 use postrider_store::{
     CatalogueEntry, DirectoryEntry, Result, Store, StoredSecret, Tenant, Version,
@@ -359,15 +358,13 @@ impl Directory {
 
     fn signing(&self, entry: &DirectoryEntry, vault: &Vault) -> anyhow::Result<Signing> {
         let tenant = entry.endpoint.tenant;
-        let open = |stored: &StoredSecret| {
-            let text = vault.open_sealed(Place::secret(tenant, stored.id), &stored.sealed)?;
-            anyhow::Ok((SigningSecret::parse(&text)?, stored.standing))
-        };
-        let secrets = entry.secrets.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+        let algorithms = entry.endpoint.signature_algorithms;
+        let open = |stored: &StoredSecret| vault.open_secret(tenant, stored);
+        let secrets = entry.secrets.iter().map(open).collect::<std::result::Result<Vec<_>, _>>()?;
         let Composing { signature_header, user_agent } = self.composing.clone();
         Ok(Signing {
             template: RequestTemplate::new(&entry.endpoint.target, signature_header, user_agent)?,
-            signer: Signer::new(secrets.iter().map(|(secret, standing)| (secret, *standing))),
+            signer: Signer::with(algorithms, &secrets),
         })
     }
 }
@@ -376,7 +373,7 @@ impl Directory {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use postrider_kernel::{SecretId, Timestamp};
+    use postrider_kernel::{SecretId, SigningSecret, Timestamp, signature::SignatureAlgorithms};
     use postrider_store::{
         Actor, By, EndpointChange, NewEndpoint, NewSecret, NewTenant, memory::MemoryStore,
     };
@@ -411,6 +408,7 @@ mod tests {
             let secret = NewSecret {
                 id,
                 sealed: vault.seal(Place::secret(TENANT, id), text.reveal()),
+                sealed_key: None,
                 is_brought: false,
             };
             let endpoint = NewEndpoint {
@@ -421,6 +419,7 @@ mod tests {
                 description: String::new(),
                 event_types: Vec::new(),
                 ssl_cert_verification: true,
+                signature_algorithms: SignatureAlgorithms::default(),
                 secret,
             };
             store.create_endpoint(endpoint, by()).await.unwrap();

@@ -15,8 +15,11 @@ use aws_lc_rs::{
     hmac,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use postrider_kernel::TenantId;
-use postrider_store::{Sealed, Store, StoreError};
+use postrider_kernel::{
+    SecretId, SigningKey, SigningSecret, TenantId, secret::InvalidSecret, signature::KeyedSecret,
+    signing_key::InvalidKey,
+};
+use postrider_store::{Sealed, Store, StoreError, StoredSecret};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -44,8 +47,13 @@ pub struct Place {
 
 impl Place {
     /// The row of a signing secret.
-    pub fn secret(tenant: TenantId, id: postrider_kernel::SecretId) -> Self {
+    pub fn secret(tenant: TenantId, id: SecretId) -> Self {
         Self { table: "secret", tenant, id: id.get() }
+    }
+
+    /// The Ed25519 key in the row of a signing secret.
+    pub fn key(tenant: TenantId, id: SecretId) -> Self {
+        Self { table: "secret.key", tenant, id: id.get() }
     }
 
     /// The row of a tenant, which holds its JWT secret.
@@ -182,6 +190,52 @@ impl Vault {
     }
 }
 
+/// A stored secret that can't be used: it, or the key beside it, does not open, or is none.
+#[derive(Debug, Error)]
+pub enum UnusableSecret {
+    /// It does not open.
+    #[error(transparent)]
+    Unopenable(#[from] Unopenable),
+    /// What was decrypted is no signing secret.
+    #[error("a stored secret is malformed: {0}")]
+    Secret(#[from] InvalidSecret),
+    /// What was decrypted is no key.
+    #[error("a stored key is malformed: {0}")]
+    Key(#[from] InvalidKey),
+}
+
+impl Vault {
+    /// Seals a secret and its key for a row.
+    pub fn seal_secret(
+        &self,
+        tenant: TenantId,
+        id: SecretId,
+        secret: &SigningSecret,
+        key: &SigningKey,
+    ) -> (Sealed, Sealed) {
+        let secret = self.seal(Place::secret(tenant, id), secret.reveal());
+        (secret, self.seal(Place::key(tenant, id), key.reveal()))
+    }
+
+    /// Opens a stored secret and its key.
+    pub fn open_secret(
+        &self,
+        tenant: TenantId,
+        stored: &StoredSecret,
+    ) -> Result<KeyedSecret, UnusableSecret> {
+        let text = self.open_sealed(Place::secret(tenant, stored.id), &stored.sealed)?;
+        let secret = SigningSecret::parse(&text)?;
+        let key = match &stored.sealed_key {
+            None => None,
+            Some(sealed) => {
+                let text = self.open_sealed(Place::key(tenant, stored.id), sealed)?;
+                Some(SigningKey::parse(&text)?)
+            }
+        };
+        Ok(KeyedSecret { secret, key, standing: stored.standing })
+    }
+}
+
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Vault(…)")
@@ -234,7 +288,6 @@ pub fn write_private(file: &Path, content: &[u8]) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use postrider_kernel::SecretId;
 
     fn vault(byte: u8) -> Vault {
         Vault::with_key(&[byte; 32], Arc::new(SystemClock::new())).unwrap()

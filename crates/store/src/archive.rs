@@ -95,6 +95,7 @@ pub(crate) const TABLES: &[Table] = &[
             ("ssl_cert_verification", Bool),
             ("target", Text),
             ("description", Words),
+            ("signature_algorithms", Text),
         ],
     },
     Table {
@@ -116,6 +117,7 @@ pub(crate) const TABLES: &[Table] = &[
             ("standing", Short),
             ("grace_until", Long),
             ("sealed", Bytes),
+            ("sealed_key", Bytes),
             ("created_at", Long),
         ],
     },

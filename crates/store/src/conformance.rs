@@ -68,6 +68,7 @@ macro_rules! conformance {
                 one_grace_is_ended_early_and_the_others_run_on
                 live_secrets_are_listed_with_their_times
                 a_secret_that_was_brought_along_is_told_apart
+                a_secret_without_a_key_is_given_one_once
                 another_tenants_secret_is_as_if_it_were_not_there
             }
             events {

@@ -109,6 +109,16 @@ struct KeptSecret {
     created_at: Timestamp,
     /// `None` once it is wiped.
     sealed: Option<Sealed>,
+    sealed_key: Option<Sealed>,
+}
+
+impl KeptSecret {
+    fn change_standing(&mut self, standing: Standing) {
+        self.standing = standing;
+        if standing == Standing::Expired {
+            (self.sealed, self.sealed_key) = (None, None);
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -203,7 +213,8 @@ impl State {
             .filter_map(|(&id, kept)| {
                 let sealed = kept.sealed.clone()?;
                 let (standing, created_at) = (kept.standing, kept.created_at);
-                Some(StoredSecret { id, sealed, standing, created_at })
+                let sealed_key = kept.sealed_key.clone();
+                Some(StoredSecret { id, sealed, sealed_key, standing, created_at })
             })
             .collect();
         live.sort_by_key(|secret| {
@@ -211,6 +222,13 @@ impl State {
         });
         live.reverse();
         live
+    }
+
+    /// Changes whether a secret signs; what signs no more is wiped.
+    fn change_standing(&mut self, id: SecretId, standing: Standing) {
+        if let Some(kept) = self.secrets.get_mut(&id) {
+            kept.change_standing(standing);
+        }
     }
 
     /// Whether a tenant has that event.

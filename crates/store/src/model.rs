@@ -6,8 +6,10 @@ use bytes::Bytes;
 use postrider_kernel::{
     AttemptId, AuditId, Created, DeliveryId, EndpointId, EventId, EventType, Failure, Next, Role,
     SecretId, Target, TenantId, Timestamp, TokenId, Trigger, UserId, delivery::Status,
-    secret::Standing,
+    secret::Standing, signature::SignatureAlgorithms,
 };
+
+use crate::StoreError;
 
 /// A ciphertext: what is inside, the store can't read.
 #[derive(Clone, PartialEq, Eq)]
@@ -278,6 +280,19 @@ pub struct Endpoint {
     pub subscriptions: Vec<Subscription>,
     /// Whether its certificate is checked.
     pub ssl_cert_verification: bool,
+    /// Which kinds of signature it asked for.
+    pub signature_algorithms: SignatureAlgorithms,
+}
+
+/// How the algorithms are kept: their names, separated by a space.
+pub(crate) fn algorithms_text(algorithms: SignatureAlgorithms) -> String {
+    algorithms.names().join(" ")
+}
+
+/// The algorithms, read back.
+pub(crate) fn algorithms_from(text: &str) -> Result<SignatureAlgorithms, StoreError> {
+    SignatureAlgorithms::of_names(text.split(' '))
+        .ok_or_else(|| StoreError::Inconsistent(format!("unknown signature algorithms {text}")))
 }
 
 impl Endpoint {
@@ -302,6 +317,7 @@ impl Endpoint {
             ssl_cert_verification: change
                 .ssl_cert_verification
                 .unwrap_or(self.ssl_cert_verification),
+            signature_algorithms: change.signature_algorithms.unwrap_or(self.signature_algorithms),
             ..*self
         }
     }
@@ -324,6 +340,8 @@ pub struct NewEndpoint {
     pub event_types: Vec<EventType>,
     /// See [`Endpoint::ssl_cert_verification`].
     pub ssl_cert_verification: bool,
+    /// See [`Endpoint::signature_algorithms`].
+    pub signature_algorithms: SignatureAlgorithms,
     /// Its first signing secret.
     pub secret: NewSecret,
 }
@@ -341,6 +359,10 @@ pub struct EndpointChange {
     pub event_types: Option<Vec<EventType>>,
     /// See [`Endpoint::ssl_cert_verification`].
     pub ssl_cert_verification: Option<bool>,
+    /// See [`Endpoint::signature_algorithms`].
+    pub signature_algorithms: Option<SignatureAlgorithms>,
+    /// A key for the secret of that identifier, encrypted, if it still signs and has none.
+    pub key: Option<(SecretId, Sealed)>,
 }
 
 /// A signing secret to keep.
@@ -350,6 +372,8 @@ pub struct NewSecret {
     pub id: SecretId,
     /// Its text, encrypted.
     pub sealed: Sealed,
+    /// The Ed25519 key that stands beside it, encrypted.
+    pub sealed_key: Option<Sealed>,
     /// Whether a client brought it along, or else the service made it: the audit log tells which.
     pub is_brought: bool,
 }
@@ -368,6 +392,8 @@ pub struct StoredSecret {
     pub id: SecretId,
     /// Its text, encrypted.
     pub sealed: Sealed,
+    /// The Ed25519 key that stands beside it, encrypted; one that was made before there were such keys has none.
+    pub sealed_key: Option<Sealed>,
     /// Whether and until when it signs.
     pub standing: Standing,
     /// When it was made or brought.

@@ -9,6 +9,7 @@ use postrider_kernel::{
     egress::EgressPolicy,
     endpoint::{DESCRIPTION_LENGTH_MAX, InvalidTarget, TARGET_LENGTH_MAX, TargetHost},
     request::RequestTemplate,
+    signature::SignatureAlgorithms,
 };
 use postrider_store::{
     Endpoint, EndpointChange, EndpointField, EndpointQuery, OrderBy, Subscription,
@@ -44,12 +45,13 @@ pub const ROUTES: &[Route] = &[
 ];
 
 /// The fields that a client writes, in the contract's order.
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 7] = [
     "is_active",
     "target",
     "description",
     "events",
     "ssl_cert_verification",
+    "signature_algorithms",
     // Written when an endpoint is made, and in no representation.
     "signing_secret",
 ];
@@ -67,6 +69,7 @@ struct Shown<'a> {
     description: &'a str,
     events: Vec<ShownSubscription<'a>>,
     ssl_cert_verification: bool,
+    signature_algorithms: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -92,6 +95,7 @@ impl<'a> From<&'a Endpoint> for Shown<'a> {
             description: &endpoint.description,
             events: endpoint.subscriptions.iter().map(event).collect(),
             ssl_cert_verification: endpoint.ssl_cert_verification,
+            signature_algorithms: endpoint.signature_algorithms.names(),
         }
     }
 }
@@ -152,6 +156,7 @@ async fn create(call: &mut Call) -> Answer {
         description: written.description.unwrap_or_default(),
         event_types,
         ssl_cert_verification: written.ssl_cert_verification.unwrap_or(true),
+        signature_algorithms: written.signature_algorithms.unwrap_or_default(),
         secret: written.signing_secret,
     };
     let endpoint = call.api.app.admin.create_endpoint(tenant.id, draft, by).await?;
@@ -181,6 +186,8 @@ async fn update(call: &mut Call, endpoint: Endpoint) -> Answer {
         description: written.description,
         event_types: written.event_types,
         ssl_cert_verification: written.ssl_cert_verification,
+        signature_algorithms: written.signature_algorithms,
+        key: None,
     };
     let admin = &call.api.app.admin;
     let changed = admin.update_endpoint(tenant.id, endpoint.id, change, by).await?;
@@ -212,6 +219,7 @@ struct Written {
     description: Option<String>,
     event_types: Option<Vec<EventType>>,
     ssl_cert_verification: Option<bool>,
+    signature_algorithms: Option<SignatureAlgorithms>,
     signing_secret: Option<SigningSecret>,
 }
 
@@ -234,7 +242,7 @@ impl Written {
     }
 
     fn read_form(
-        mut form: Form<'_, 6>,
+        mut form: Form<'_, 7>,
         egress: &EgressPolicy,
         choice: impl Fn(&str) -> Option<EventType>,
         manner: Manner,
@@ -258,6 +266,7 @@ impl Written {
                 false => form.optional("events", events),
             },
             ssl_cert_verification: form.optional("ssl_cert_verification", input::boolean),
+            signature_algorithms: form.optional("signature_algorithms", signature_algorithms),
             signing_secret: match manner {
                 Manner::Creates => form.optional("signing_secret", secrets::signing_secret),
                 // A secret that is there is replaced by an expire, or by one that is brought along.
@@ -308,6 +317,18 @@ fn check_egress(target: &Target, egress: &EgressPolicy) -> Result<(), String> {
 fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Converts `signature_algorithms`: their names, in any order.
+fn signature_algorithms(value: Json<'_>) -> Result<SignatureAlgorithms, Problem> {
+    let items = value.items().map_err(Problem::text)?;
+    let mut names = Vec::new();
+    for item in items {
+        let name = item.text().filter(|name| SignatureAlgorithms::of_names([&**name]).is_some());
+        names.push(name.ok_or_else(|| input::not_a_choice(item))?);
+    }
+    let algorithms = SignatureAlgorithms::of_names(names.iter().map(|name| &**name));
+    algorithms.ok_or_else(|| Problem::text(input::EMPTY_LIST))
 }
 
 /// Converts `events`: which types, each once, in their order.

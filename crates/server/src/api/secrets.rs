@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::{HeaderValue, Method, StatusCode, header::CACHE_CONTROL};
-use postrider_kernel::{SecretId, SigningSecret, Timestamp, secret::GRACE_MAX};
+use postrider_kernel::{PublicKey, SecretId, SigningSecret, Timestamp, secret::GRACE_MAX};
 use postrider_store::GraceEnded;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -27,6 +27,13 @@ pub const ROUTES: &[Route] = &[
     Route::new("/api/v2/webhook/endpoint/{id}/secret", &["GET", "POST"], Access::Secret, |call| {
         collection(call).boxed()
     }),
+    // What anybody may know is no secret: whoever may read the endpoint may read it.
+    Route::new(
+        "/api/v2/webhook/endpoint/{id}/secret/public_key",
+        &["GET"],
+        Access::Resource,
+        |call| public_key(call).boxed(),
+    ),
     Route::new("/api/v2/webhook/endpoint/{id}/secret/reveal", &["POST"], Access::Secret, |call| {
         reveal(call).boxed()
     }),
@@ -61,6 +68,8 @@ struct Shown<'a> {
     #[serde(serialize_with = "answer::as_text_or_null")]
     expires_at: Option<Timestamp>,
     last_four: &'a str,
+    #[serde(serialize_with = "answer::as_text_or_null")]
+    public_key: Option<PublicKey>,
 }
 
 impl<'a> From<&'a LiveSecret> for Shown<'a> {
@@ -70,6 +79,7 @@ impl<'a> From<&'a LiveSecret> for Shown<'a> {
             created_at: secret.created_at,
             expires_at: secret.expires_at,
             last_four: &secret.ending,
+            public_key: secret.public_key,
         }
     }
 }
@@ -86,6 +96,25 @@ async fn list(call: &Call) -> Answer {
     let live = live.ok_or(ApiError::NotFound)?;
     let shown: Vec<Shown<'_>> = live.iter().map(Shown::from).collect();
     Ok(answer::json(StatusCode::OK, &shown))
+}
+
+#[derive(Serialize)]
+struct ShownKey {
+    #[serde(serialize_with = "answer::as_text")]
+    public_key: PublicKey,
+}
+
+/// The key of the newest secret; there is none to speak of where nothing is signed with it.
+async fn public_key(call: &mut Call) -> Answer {
+    let endpoint = endpoints::look_up(call).await?;
+    if !endpoint.signature_algorithms.has_ed25519() {
+        return Err(ApiError::NotFound);
+    }
+    let admin = &call.api.app.admin;
+    let live = admin.live_secrets(endpoint.tenant, endpoint.id, call.now()).await?;
+    let current = live.unwrap_or_default().into_iter().next();
+    let public_key = current.and_then(|secret| secret.public_key).ok_or(ApiError::NotFound)?;
+    Ok(answer::json(StatusCode::OK, &ShownKey { public_key }))
 }
 
 async fn bring(call: &mut Call) -> Answer {

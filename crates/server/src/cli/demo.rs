@@ -166,6 +166,7 @@ impl Community {
         let secret = revealed["signing_secret"].as_str().context("the API revealed no secret")?;
         Ok(Verifier {
             secrets: vec![SigningSecret::parse(secret)?],
+            public_keys: Vec::new(),
             list_header: SIGNATURE_HEADER.parse()?,
         })
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use http::{HeaderName, StatusCode};
 use postrider::clock::{Clock, SystemClock};
 use postrider_kernel::{
-    SigningSecret,
+    PublicKey, SigningSecret,
     request::SIGNATURE_HEADER,
     signature::{Tolerance, WEBHOOK_ID},
 };
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{
     output::say,
     receiver::{Manner, Received, Receiver},
-    verdict::{Verdict, Verifier, parse_secret},
+    verdict::{Verdict, Verifier, parse_public_key, parse_secret},
 };
 
 /// How far a timestamp may be from now: what Standard Webhooks' libraries allow.
@@ -31,6 +31,9 @@ pub struct Listen {
     /// A signing secret to verify with, whsec_…; repeatable
     #[arg(long = "secret", value_name = "SECRET", value_parser = parse_secret)]
     secrets: Vec<SigningSecret>,
+    /// An Ed25519 public key to verify with, whpk_…; repeatable
+    #[arg(long = "public-key", value_name = "KEY", value_parser = parse_public_key)]
+    public_keys: Vec<PublicKey>,
     /// The header that carries the timestamped list
     #[arg(long, value_name = "NAME", default_value = SIGNATURE_HEADER)]
     signature_header: HeaderName,
@@ -61,7 +64,11 @@ impl Listen {
             delay: self.delay,
         };
         let printer = Printer {
-            verifier: Verifier { secrets: self.secrets, list_header: self.signature_header },
+            verifier: Verifier {
+                secrets: self.secrets,
+                public_keys: self.public_keys,
+                list_header: self.signature_header,
+            },
             quiet: self.quiet,
             as_json: self.json,
         };

@@ -4,10 +4,10 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName};
 use postrider_kernel::{
-    SigningSecret,
+    PublicKey, SigningSecret,
     signature::{
-        InvalidSignature, Tolerance, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP, verify_list,
-        verify_standard,
+        InvalidSignature, Tolerance, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP,
+        verify_ed25519, verify_list, verify_standard,
     },
 };
 use serde_json::{Value, json};
@@ -21,15 +21,26 @@ pub enum Dialect {
     StandardWebhooks,
 }
 
-/// One dialect judged by one secret.
+/// What a dialect is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// A signing secret.
+    Secret,
+    /// An Ed25519 public key.
+    PublicKey,
+}
+
+/// One dialect judged by one secret or public key.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// Which form.
     pub dialect: Dialect,
-    /// Which secret, counted from 1.
-    pub secret: usize,
-    /// The secret's last four characters, to know it by.
-    pub secret_ends: String,
+    /// By what it was judged,
+    pub means: Means,
+    /// and by which one of these, counted from 1.
+    pub number: usize,
+    /// Its last four characters, to know it by.
+    pub ends: String,
     /// Why the signature does not hold, if it doesn't.
     pub objection: Option<String>,
 }
@@ -38,25 +49,43 @@ pub struct Verdict {
 pub struct Verifier {
     /// The secrets to try, in the order in which they were given.
     pub secrets: Vec<SigningSecret>,
+    /// The Ed25519 keys to try, likewise.
+    pub public_keys: Vec<PublicKey>,
     /// The timestamped list's header.
     pub list_header: HeaderName,
 }
 
 impl Verifier {
-    /// Judges both dialects by each secret.
+    /// Judges both dialects by each secret, and Standard Webhooks by each public key.
     pub fn judge(&self, headers: &HeaderMap, body: &[u8], tolerance: Tolerance) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for (index, secret) in self.secrets.iter().enumerate() {
             let list = judge_list(headers, &self.list_header, body, secret, tolerance);
-            let standard = judge_standard(headers, body, secret, tolerance);
+            let standard = judge_standard(headers, |id, timestamp, signature| {
+                verify_standard(id, timestamp, signature, body, secret, tolerance)
+            });
             let outcomes =
                 [(Dialect::TimestampedList, list), (Dialect::StandardWebhooks, standard)];
             verdicts.extend(outcomes.map(|(dialect, outcome)| Verdict {
                 dialect,
-                secret: index + 1,
-                secret_ends: ending(secret),
+                means: Means::Secret,
+                number: index + 1,
+                ends: secret.ending().to_owned(),
                 objection: outcome.err(),
             }));
+        }
+        for (index, key) in self.public_keys.iter().enumerate() {
+            let text = key.to_string();
+            let outcome = judge_standard(headers, |id, timestamp, signature| {
+                verify_ed25519(id, timestamp, signature, body, key, tolerance)
+            });
+            verdicts.push(Verdict {
+                dialect: Dialect::StandardWebhooks,
+                means: Means::PublicKey,
+                number: index + 1,
+                ends: last_four(text.trim_end_matches('=')).to_owned(),
+                objection: outcome.err(),
+            });
         }
         verdicts
     }
@@ -75,8 +104,8 @@ impl Verdict {
                 Dialect::TimestampedList => "timestamped_list",
                 Dialect::StandardWebhooks => "standard_webhooks",
             },
-            "secret": self.secret,
-            "secret_ends": self.secret_ends,
+            self.means.key(): self.number,
+            format!("{}_ends", self.means.key()): self.ends,
             "valid": self.holds(),
             "reason": self.objection,
         })
@@ -92,24 +121,41 @@ impl fmt::Display for Dialect {
     }
 }
 
+impl Means {
+    /// Its name for programs.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::PublicKey => "public_key",
+        }
+    }
+}
+
+impl fmt::Display for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secret => "secret",
+            Self::PublicKey => "public key",
+        })
+    }
+}
+
 /// `timestamped list: valid with secret 1 (…+ko=)`
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { dialect, secret, secret_ends, objection } = self;
+        let Self { dialect, means, number, ends, objection } = self;
         match objection {
-            None => write!(f, "{dialect}: valid with secret {secret} (…{secret_ends})"),
+            None => write!(f, "{dialect}: valid with {means} {number} (…{ends})"),
             Some(reason) => {
-                write!(f, "{dialect}: not valid with secret {secret} (…{secret_ends}): {reason}")
+                write!(f, "{dialect}: not valid with {means} {number} (…{ends}): {reason}")
             }
         }
     }
 }
 
-/// The last four characters; the padding of the base64 would tell nothing.
-fn ending(secret: &SigningSecret) -> String {
-    let text = secret.reveal().trim_end_matches('=');
-    // A secret is ASCII, and far longer.
-    text[text.len().saturating_sub(4)..].to_owned()
+/// The end of a text that is ASCII.
+fn last_four(text: &str) -> &str {
+    &text[text.len().saturating_sub(4)..]
 }
 
 fn judge_list(
@@ -124,14 +170,12 @@ fn judge_list(
 
 fn judge_standard(
     headers: &HeaderMap,
-    body: &[u8],
-    secret: &SigningSecret,
-    tolerance: Tolerance,
+    verify: impl FnOnce(&str, &str, &str) -> Result<(), InvalidSignature>,
 ) -> Result<(), String> {
     let id = text(headers, WEBHOOK_ID)?;
     let timestamp = text(headers, WEBHOOK_TIMESTAMP)?;
     let signature = text(headers, WEBHOOK_SIGNATURE)?;
-    verify_standard(id, timestamp, signature, body, secret, tolerance).map_err(in_words)
+    verify(id, timestamp, signature).map_err(in_words)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, String> {
@@ -146,6 +190,11 @@ fn in_words(error: InvalidSignature) -> String {
 /// Reads a signing secret from an argument, without ever showing it.
 pub fn parse_secret(text: &str) -> Result<SigningSecret, String> {
     SigningSecret::parse(text).map_err(|error| error.to_string())
+}
+
+/// Reads a public key from an argument.
+pub fn parse_public_key(text: &str) -> Result<PublicKey, String> {
+    PublicKey::parse(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -171,6 +220,7 @@ mod tests {
         }
         let verifier = Verifier {
             secrets: secrets.to_vec(),
+            public_keys: Vec::new(),
             list_header: HeaderName::from_static("x-signature"),
         };
         let tolerance = Tolerance { now, allowed: Duration::from_secs(300) };

@@ -9,22 +9,32 @@ use anyhow::Context;
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use postrider::clock::{Clock, SystemClock};
-use postrider_kernel::{SigningSecret, Timestamp, request::SIGNATURE_HEADER, signature::Tolerance};
+use postrider_kernel::{
+    PublicKey, SigningSecret, Timestamp, request::SIGNATURE_HEADER, signature::Tolerance,
+};
 use serde_json::json;
 
 use super::{
     Failed, WrongUsage,
     output::Answer,
     receiver::BODY_BYTES_MAX,
-    verdict::{Verdict, Verifier, parse_secret},
+    verdict::{Verdict, Verifier, parse_public_key, parse_secret},
 };
 
 /// Verifies one captured webhook: its body comes from standard input, exactly as it was received
 #[derive(Args)]
 pub struct Verify {
     /// A signing secret to try, whsec_…; repeatable
-    #[arg(long = "secret", value_name = "SECRET", required = true, value_parser = parse_secret)]
+    #[arg(
+        long = "secret",
+        value_name = "SECRET",
+        required_unless_present = "public_keys",
+        value_parser = parse_secret
+    )]
     secrets: Vec<SigningSecret>,
+    /// An Ed25519 public key to try, whpk_…; repeatable
+    #[arg(long = "public-key", value_name = "KEY", value_parser = parse_public_key)]
+    public_keys: Vec<PublicKey>,
     /// A header of the request, 'Name: value'; repeatable
     #[arg(long = "header", value_name = "HEADER", required = true, value_parser = parse_header)]
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -52,7 +62,11 @@ impl Verify {
             allowed: Duration::from_secs(self.tolerance),
         };
         let headers: HeaderMap = self.headers.into_iter().collect();
-        let verifier = Verifier { secrets: self.secrets, list_header: self.signature_header };
+        let verifier = Verifier {
+            secrets: self.secrets,
+            public_keys: self.public_keys,
+            list_header: self.signature_header,
+        };
         let verdicts = verifier.judge(&headers, &body, tolerance);
         let is_valid = verdicts.iter().any(Verdict::holds);
         let answer = Answer {

@@ -47,7 +47,8 @@ fn an_endpoint_lives_from_post_to_delete() {
             "target",
             "description",
             "events",
-            "ssl_cert_verification"
+            "ssl_cert_verification",
+            "signature_algorithms"
         ]
     );
     assert!(created.body.contains("\"target\":\"http://127.0.0.1:1/é?q=1\""), "{}", created.body);
@@ -59,7 +60,8 @@ fn an_endpoint_lives_from_post_to_delete() {
             "id": id, "created_at": at, "updated_at": at, "is_active": true,
             "target": "http://127.0.0.1:1/é?q=1", "description": "",
             "events": [{"type": "vote.created", "added_at": at}, {"type": "post.created", "added_at": at}],
-            "ssl_cert_verification": true
+            "ssl_cert_verification": true,
+            "signature_algorithms": ["hmac-sha256"]
         })
     );
     let path = format!("{ENDPOINTS}{id}/");

@@ -1,5 +1,11 @@
 //! The signing secret: shown by one operation, replaced by another, and nowhere else.
 
+use std::time::Duration;
+
+use postrider_kernel::{
+    PublicKey, Timestamp,
+    signature::{Tolerance, verify_ed25519},
+};
 use serde_json::json;
 
 use super::{
@@ -171,7 +177,7 @@ fn secrets_that_sign_are_listed_without_their_value() {
     assert_eq!(listed[1]["last_four"], ending(&first));
     assert!(listed[1]["expires_at"].as_str() > listed[1]["created_at"].as_str());
     assert!(listed[0]["id"].as_i64() > listed[1]["id"].as_i64());
-    assert_eq!(listed[1].as_object().unwrap().len(), 4);
+    assert_eq!(listed[1].as_object().unwrap().len(), 5);
     for role in ["viewer", "publisher"] {
         assert_eq!(server.with_role(role).get(&path).status, 403, "{role}");
     }
@@ -250,6 +256,86 @@ fn an_endpoint_may_be_made_with_the_secret_that_its_receiver_knows() {
     body["signing_secret"] = json!("whsec_x");
     let form = "Enter whsec_ followed by the standard base64 of 24 to 64 bytes.";
     admin.post(ENDPOINTS, body.to_string()).blames("signing_secret", form);
+}
+
+#[test]
+fn an_endpoint_may_ask_for_ed25519_beside_hmac_or_instead() {
+    let server = Server::start();
+    let admin = server.with_role("admin");
+    let receiver = Receiver::start();
+    let created = admin.post(ENDPOINTS, endpoint(receiver.url(), &["post.created"])).json(201);
+    assert_eq!(created["signature_algorithms"], json!(["hmac-sha256"]));
+    let path = format!("{ENDPOINTS}{}/", created["id"]);
+    let public_key = format!("{path}secret/public_key/");
+    admin.get(&public_key).says(404, "Not found.");
+    // Which key verifies the next request, and the kinds of signature in it.
+    let verify = |key: &str| {
+        admin.post(EVENTS, event("post.created")).json(201);
+        let request = receiver.next();
+        let header = |name| request.header(name).unwrap().to_owned();
+        let (id, timestamp) = (header("webhook-id"), header("webhook-timestamp"));
+        let signature = header("webhook-signature");
+        assert!(header("postrider-signature").contains(",v1="), "the list has no other kind");
+        let tolerance = Tolerance { now: Timestamp::from_micros(0), allowed: Duration::MAX };
+        let key = PublicKey::parse(key).unwrap();
+        let body = request.body.as_bytes();
+        let holds = verify_ed25519(&id, &timestamp, &signature, body, &key, tolerance).is_ok();
+        let kinds = signature.split(' ').map(|item| item.split(',').next().unwrap().to_owned());
+        (holds, kinds.collect::<Vec<_>>().join(" "))
+    };
+    let ask = |names: &str| {
+        let changed = admin.patch(&path, format!(r#"{{"signature_algorithms":{names}}}"#));
+        changed.json(200)["signature_algorithms"].to_string()
+    };
+    assert_eq!(ask(r#"["ed25519","hmac-sha256"]"#), r#"["hmac-sha256","ed25519"]"#);
+    let shown = |client: &Client| client.get(&public_key).json(200);
+    let old = shown(&admin)["public_key"].as_str().unwrap().to_owned();
+    assert_eq!(verify(&old), (true, "v1 v1a".into()));
+    assert_eq!(ask(r#"["ed25519"]"#), r#"["ed25519"]"#);
+    assert_eq!(verify(&old), (true, "v1a".into()));
+    assert_eq!(admin.get(&format!("{path}secret/")).json(200)[0]["public_key"], old);
+    // A public key is no secret.
+    assert_eq!(shown(&server.with_role("viewer"))["public_key"], old);
+
+    let expire = format!("{path}secret/expire/");
+    admin.post(&expire, r#"{"grace_period":3600}"#).json(200);
+    let new = shown(&admin)["public_key"].as_str().unwrap().to_owned();
+    assert_ne!(new, old);
+    assert_eq!(verify(&old), (true, "v1a v1a".into()), "beside the new one, for a grace");
+    assert_eq!(verify(&new), (true, "v1a v1a".into()));
+    admin.post(&expire, "").json(200);
+    assert_eq!(verify(&new), (false, "v1a".into()), "the key ends with its secret");
+    let brought = json!({ "signing_secret": secret_of(3, 32) }).to_string();
+    let brought = admin.post(&format!("{path}secret/"), brought).json(201);
+    assert_eq!(verify(brought["public_key"].as_str().unwrap()), (true, "v1a".into()));
+    for path in [path.clone(), format!("{path}secret/"), public_key] {
+        assert!(!admin.get(&path).body.contains("whsk_"), "{path}");
+    }
+    assert_eq!(ask(r#"["hmac-sha256"]"#), r#"["hmac-sha256"]"#);
+}
+
+#[test]
+fn signature_algorithms_are_checked() {
+    let server = Server::start();
+    let admin = server.with_role("admin");
+    let mut body =
+        json!({ "target": "http://127.0.0.1:1/", "events": [{ "type": "post.created" }] });
+    body["signature_algorithms"] = json!(["ed25519", "ed25519"]);
+    let created = admin.post(ENDPOINTS, body.to_string()).json(201);
+    assert_eq!(created["signature_algorithms"], json!(["ed25519"]));
+    let path = format!("{ENDPOINTS}{}/", created["id"]);
+    let put = |names: &str| {
+        body["signature_algorithms"] = serde_json::from_str(names).unwrap();
+        admin.put(&path, body.to_string())
+    };
+    let mut put = put;
+    let field = "signature_algorithms";
+    put(r#"["ed25519","rsa"]"#).blames(field, "\"rsa\" is not a valid choice.");
+    put("[1]").blames(field, "\"1\" is not a valid choice.");
+    put("[]").blames(field, "This list may not be empty.");
+    put(r#""ed25519""#).blames(field, "Expected a list of items but got type \"str\".");
+    put("null").blames(field, "This field may not be null.");
+    assert_eq!(admin.get(&path).json(200)["signature_algorithms"], json!(["ed25519"]));
 }
 
 #[test]

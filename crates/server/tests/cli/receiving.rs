@@ -79,6 +79,35 @@ fn verify_says_which_secret_held_or_why_none_did() {
     place.run(&["verify", "--secret", secret, "--header", "nonsense"]).failed(2, &["Name: value"]);
 }
 
+/// The specification's own example of Standard Webhooks.
+#[test]
+fn verify_judges_ed25519_by_a_public_key() {
+    let place = Place::new();
+    let (key, other) = (
+        "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=",
+        "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=",
+    );
+    let verify = |keys: &[&str], body| {
+        let mut arguments = vec!["verify", "--now", "1614265330"];
+        for header in [
+            "webhook-id: msg_p5jXN8AQM9LWM0D4loKWxJek",
+            "webhook-timestamp: 1614265330",
+            "webhook-signature: v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+        ] {
+            arguments.extend(["--header", header]);
+        }
+        keys.iter().for_each(|key| arguments.extend(["--public-key", key]));
+        place.run_with(&arguments, body)
+    };
+    let held = verify(&[other, key], r#"{"test": 2432232314}"#).succeeded();
+    let text = held.stdout();
+    assert!(text.contains("Standard Webhooks: valid with public key 2 (…Oir4)"), "{held:?}");
+    assert!(text.contains("Standard Webhooks: not valid with public key 1"), "{held:?}");
+    verify(&[key], r#"{"test": 2432232315}"#).failed(1, &[]);
+    verify(&["whpk_short"], "").failed(2, &["--public-key"]);
+    place.run(&["verify", "--header", "a: b"]).failed(2, &["--secret"]);
+}
+
 /// POSTs a signed body; answers with the status line.
 fn post(address: &str, secret: &SigningSecret, body: &str) -> String {
     let signer = Signer::new([(secret, Standing::Current)]);

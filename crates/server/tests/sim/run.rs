@@ -153,7 +153,8 @@ fn set_up(world: &Arc<World>) {
         let id = id.expect("the model never waits").expect("there are ids").start;
         let text = SigningSecret::from_entropy(&entropy(&*clock));
         let sealed = vault.seal(Row::secret(TENANT, SecretId::new(id)), text.reveal());
-        let secret = NewSecret { id: SecretId::new(id), sealed, is_brought: false };
+        let secret =
+            NewSecret { id: SecretId::new(id), sealed, sealed_key: None, is_brought: false };
         let new = NewEndpoint {
             id: endpoint_id(index),
             tenant: TENANT,
@@ -162,6 +163,7 @@ fn set_up(world: &Arc<World>) {
             description: String::new(),
             event_types: endpoint.types.iter().map(|&t| event_type(TYPES[t])).collect(),
             ssl_cert_verification: true,
+            signature_algorithms: Default::default(),
             secret,
         };
         let created = world.store.create_endpoint(new, by.clone()).now_or_never();

@@ -1,6 +1,6 @@
 //! Endpoints and their subscriptions.
 
-use postrider_kernel::{EndpointId, EventId, TenantId, UserId};
+use postrider_kernel::{EndpointId, EventId, TenantId, UserId, signature::SignatureAlgorithms};
 
 use super::{
     World,
@@ -16,6 +16,8 @@ const NO_CHANGE: EndpointChange = EndpointChange {
     description: None,
     event_types: None,
     ssl_cert_verification: None,
+    signature_algorithms: None,
+    key: None,
 };
 
 impl World {
@@ -30,6 +32,7 @@ pub async fn an_endpoint_is_read_back_as_it_was_made(world: World) {
     let mut new = world.new_endpoint(tenant, "HTTPS://Receiver.example/a?b#c").await;
     new.is_active = false;
     new.ssl_cert_verification = false;
+    new.signature_algorithms = SignatureAlgorithms::Both;
     new.description = "Zoë's \"hooks\"\n\0".into();
     new.event_types = vec![event_type("post.deleted"), event_type("post.created")];
     let added = |name| Subscription { event_type: event_type(name), added_at: at(4) };
@@ -43,6 +46,7 @@ pub async fn an_endpoint_is_read_back_as_it_was_made(world: World) {
         description: new.description.clone(),
         subscriptions: vec![added("post.deleted"), added("post.created")],
         ssl_cert_verification: false,
+        signature_algorithms: SignatureAlgorithms::Both,
     };
     let secret = new.secret.clone();
     assert_eq!(world.store.create_endpoint(new, by(4)).await.unwrap(), expected);
@@ -51,6 +55,7 @@ pub async fn an_endpoint_is_read_back_as_it_was_made(world: World) {
     assert_eq!(directory.len(), 1);
     assert_eq!(directory[0].endpoint, expected);
     assert_eq!(directory[0].secrets[0].sealed, secret.sealed);
+    assert_eq!(directory[0].secrets[0].sealed_key, secret.sealed_key);
     assert_eq!(world.actions(tenant, "endpoint:1").await, ["endpoint_created"]);
 }
 
@@ -88,6 +93,8 @@ pub async fn a_change_leaves_out_what_it_does_not_name(world: World) {
         description: Some("other".into()),
         event_types: None,
         ssl_cert_verification: Some(false),
+        signature_algorithms: Some(SignatureAlgorithms::Ed25519),
+        key: None,
     };
     let after = world.store.update_endpoint(tenant, id, change, by(6)).await.unwrap().unwrap();
     let expected = Endpoint {
@@ -96,6 +103,7 @@ pub async fn a_change_leaves_out_what_it_does_not_name(world: World) {
         target: target("http://other.example"),
         description: "other".into(),
         ssl_cert_verification: false,
+        signature_algorithms: SignatureAlgorithms::Ed25519,
         ..before
     };
     assert_eq!(after, expected);

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use postrider_kernel::{EndpointId, SecretId, TenantId, Timestamp, secret::Standing};
+use postrider_kernel::{
+    EndpointId, SecretId, TenantId, Timestamp, secret::Standing, signature::SignatureAlgorithms,
+};
 
 use super::{
     World,
     world::{at, by, sealed},
 };
-use crate::{GraceEnded, NewSecret, StoredSecret};
+use crate::{EndpointChange, GraceEnded, NewSecret, StoredSecret};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -139,6 +141,30 @@ pub async fn a_secret_that_was_brought_along_is_told_apart(world: World) {
     assert!(world.store.expire_secret(tenant, id, secret, None, by(1)).await.unwrap().is_some());
     let actions = world.actions(tenant, "endpoint:1").await;
     assert_eq!(actions, ["endpoint_created", "secret_brought", "secret_brought"]);
+}
+
+pub async fn a_secret_without_a_key_is_given_one_once(world: World) {
+    let tenant = world.tenant("default").await;
+    let mut endpoint = world.new_endpoint(tenant, "https://receiver.example").await;
+    endpoint.secret.sealed_key = None;
+    let (id, secret) = (endpoint.id, endpoint.secret.id);
+    world.store.create_endpoint(endpoint, by(0)).await.unwrap();
+    let other = world.endpoint(tenant).await;
+    let give = async |endpoint, secret, key| {
+        let signature_algorithms = Some(SignatureAlgorithms::Ed25519);
+        let key = Some((secret, sealed(key)));
+        let change = EndpointChange { signature_algorithms, key, ..EndpointChange::default() };
+        let changed = world.store.update_endpoint(tenant, endpoint, change, by(1)).await.unwrap();
+        assert_eq!(changed.unwrap().signature_algorithms, SignatureAlgorithms::Ed25519);
+        let secrets = world.store.secrets(tenant, id).await.unwrap().unwrap();
+        secrets.into_iter().map(|secret| secret.sealed_key).collect::<Vec<_>>()
+    };
+    assert_eq!(give(other, secret, 7).await, [None], "it is not the other endpoint's");
+    assert_eq!(give(id, SecretId::new(99), 7).await, [None]);
+    assert_eq!(give(id, secret, 8).await, [Some(sealed(8))]);
+    assert_eq!(give(id, secret, 9).await, [Some(sealed(8))], "one that has a key keeps it");
+    world.expire((tenant, id), None, 5).await;
+    assert_eq!(give(id, secret, 9).await, [Some(sealed(-3))], "what signs no more gets none");
 }
 
 pub async fn another_tenants_secret_is_as_if_it_were_not_there(world: World) {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use postrider_kernel::{
     AttemptId, Created, DeliveryId, EndpointId, EventId, EventType, Failure, Next, SecretId,
-    Target, TenantId, Timestamp, Trigger, attempt::Cause,
+    Target, TenantId, Timestamp, Trigger, attempt::Cause, signature::SignatureAlgorithms,
 };
 
 use crate::{
@@ -105,13 +105,19 @@ impl World {
             description: String::new(),
             event_types: vec![event_type("post.created")],
             ssl_cert_verification: true,
+            signature_algorithms: SignatureAlgorithms::Hmac,
             secret: self.new_secret().await,
         }
     }
 
     pub async fn new_secret(&self) -> NewSecret {
         let id = self.id(IdKind::Secret).await;
-        NewSecret { id: SecretId::new(id), sealed: sealed(id), is_brought: false }
+        NewSecret {
+            id: SecretId::new(id),
+            sealed: sealed(id),
+            sealed_key: Some(sealed(-id)),
+            is_brought: false,
+        }
     }
 
     /// An active endpoint that enables `post.created`.

@@ -54,8 +54,7 @@ impl State {
         let mut wiped = 0;
         for secret in self.secrets.values_mut() {
             if matches!(secret.standing, Standing::Grace { until } if until < before) {
-                secret.standing = Standing::Expired;
-                secret.sealed = None;
+                secret.change_standing(Standing::Expired);
                 wiped += 1;
             }
         }

@@ -252,6 +252,7 @@ impl Store for MemoryStore {
             description: new.description,
             subscriptions: new.event_types.into_iter().map(subscribe).collect(),
             ssl_cert_verification: new.ssl_cert_verification,
+            signature_algorithms: new.signature_algorithms,
         };
         state
             .endpoints
@@ -280,6 +281,13 @@ impl Store for MemoryStore {
         }
         *endpoint = endpoint.changed(&change, by.at);
         let endpoint = endpoint.clone();
+        if let Some((secret, key)) = change.key
+            && let Some(kept) = state.secrets.get_mut(&secret)
+            && kept.endpoint == id
+            && kept.sealed.is_some()
+        {
+            kept.sealed_key.get_or_insert(key);
+        }
         state.audit(tenant, &by, Action::EndpointChanged, format!("endpoint:{id}"))?;
         Ok(Some(endpoint))
     }
@@ -522,15 +530,9 @@ impl State {
             standing: Standing::Current,
             created_at: at,
             sealed: Some(secret.sealed),
+            sealed_key: secret.sealed_key,
         };
         self.secrets.insert(secret.id, kept);
-    }
-
-    fn change_standing(&mut self, id: SecretId, standing: Standing) {
-        if let Some(kept) = self.secrets.get_mut(&id) {
-            kept.standing = standing;
-            kept.sealed = kept.sealed.take().filter(|_| standing != Standing::Expired);
-        }
     }
 
     fn listed(&self, attempt: &AttemptRecord) -> Option<Attempt> {

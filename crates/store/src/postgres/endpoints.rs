@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Action, By, DirectoryEntry, Endpoint, EndpointChange, EndpointField, EndpointQuery,
-    NewEndpoint, Page, Result, StoreError, Subscription,
+    NewEndpoint, Page, Result, StoreError, Subscription, algorithms_from, algorithms_text,
 };
 
 pub(super) async fn create(
@@ -33,6 +33,7 @@ pub(super) async fn create(
         description: new.description.clone(),
         subscriptions: new.event_types.iter().map(added).collect(),
         ssl_cert_verification: new.ssl_cert_verification,
+        signature_algorithms: new.signature_algorithms,
     };
     let row: Parameters<'_> = &[
         &endpoint.tenant.get(),
@@ -42,6 +43,7 @@ pub(super) async fn create(
         &endpoint.ssl_cert_verification,
         &endpoint.target.as_str(),
         &endpoint.description.as_bytes(),
+        &algorithms_text(endpoint.signature_algorithms),
     ];
     execute(transaction, sql!("insert_endpoint"), row).await?;
     insert_subscriptions(transaction, &endpoint).await?;
@@ -70,6 +72,9 @@ pub(super) async fn update(
         let delete = "DELETE FROM subscription WHERE tenant_id = $1 AND endpoint_id = $2";
         execute(transaction, delete, &[&tenant.get(), &id.get()]).await?;
         insert_subscriptions(transaction, &after).await?;
+    }
+    if let Some((secret, key)) = &change.key {
+        secrets::give_key(transaction, tenant, id, *secret, key).await?;
     }
     audit::write(transaction, tenant, by, Action::EndpointChanged, subject(id)).await?;
     Ok(Some(after))
@@ -153,6 +158,7 @@ pub(super) async fn save(transaction: &Transaction<'_>, endpoint: &Endpoint) -> 
         &endpoint.ssl_cert_verification,
         &endpoint.target.as_str(),
         &endpoint.description.as_bytes(),
+        &algorithms_text(endpoint.signature_algorithms),
     ];
     match execute(transaction, sql!("update_endpoint"), row).await? {
         1 => Ok(()),
@@ -200,6 +206,7 @@ fn read_endpoint(row: &Row) -> Result<Endpoint> {
         description: words(row, "description")?,
         subscriptions: read_subscriptions(row)?,
         ssl_cert_verification: get(row, "ssl_cert_verification")?,
+        signature_algorithms: algorithms_from(get(row, "signature_algorithms")?)?,
     })
 }
 

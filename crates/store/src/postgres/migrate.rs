@@ -23,6 +23,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("migrations/0002_nodes_tell_their_version.sql"),
         change: Change::Expands,
     },
+    Migration {
+        name: "0003_ed25519_signs_too",
+        sql: include_str!("migrations/0003_ed25519_signs_too.sql"),
+        change: Change::Expands,
+    },
 ];
 
 /// Postgres knows its advisory locks by numbers: this one means the schema of a Postrider, whichever. Who takes a step

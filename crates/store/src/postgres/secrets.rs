@@ -87,8 +87,15 @@ pub(super) async fn insert(
     secret: &NewSecret,
     at: Timestamp,
 ) -> Result<()> {
-    let row: Parameters<'_> =
-        &[&tenant.get(), &secret.id.get(), &endpoint.get(), &secret.sealed.0, &at.as_micros()];
+    let key = secret.sealed_key.as_ref().map(|sealed| &sealed.0);
+    let row: Parameters<'_> = &[
+        &tenant.get(),
+        &secret.id.get(),
+        &endpoint.get(),
+        &secret.sealed.0,
+        &key,
+        &at.as_micros(),
+    ];
     execute(transaction, sql!("insert_secret"), row).await?;
     Ok(())
 }
@@ -102,6 +109,19 @@ pub(super) async fn live_of_tenant(
         Ok((EndpointId::new(get(row, "endpoint_id")?), read_secret(row)?))
     })
     .await
+}
+
+/// Puts a key beside a secret that signs and has none.
+pub(super) async fn give_key(
+    transaction: &Transaction<'_>,
+    tenant: TenantId,
+    endpoint: EndpointId,
+    secret: SecretId,
+    key: &Sealed,
+) -> Result<()> {
+    let parameters: Parameters<'_> = &[&tenant.get(), &endpoint.get(), &secret.get(), &key.0];
+    execute(transaction, sql!("give_key"), parameters).await?;
+    Ok(())
 }
 
 pub(super) async fn of_endpoint(
@@ -149,6 +169,7 @@ fn read_secret(row: &Row) -> Result<StoredSecret> {
     Ok(StoredSecret {
         id: SecretId::new(get(row, "id")?),
         sealed: Sealed(get(row, "sealed")?),
+        sealed_key: get::<Option<_>>(row, "sealed_key")?.map(Sealed),
         standing: read_standing(row)?,
         created_at: time(row, "created_at")?,
     })

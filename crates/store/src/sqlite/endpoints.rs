@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Action, By, DirectoryEntry, Endpoint, EndpointChange, EndpointField, EndpointQuery,
-    NewEndpoint, Page, Result, StoreError, Subscription,
+    NewEndpoint, Page, Result, StoreError, Subscription, algorithms_from, algorithms_text,
 };
 
 pub(super) fn create(connection: &Connection, new: &NewEndpoint, by: &By) -> Result<Endpoint> {
@@ -26,6 +26,7 @@ pub(super) fn create(connection: &Connection, new: &NewEndpoint, by: &By) -> Res
         description: new.description.clone(),
         subscriptions: new.event_types.iter().map(added).collect(),
         ssl_cert_verification: new.ssl_cert_verification,
+        signature_algorithms: new.signature_algorithms,
     };
     let parameters = named_params! {
         ":id": endpoint.id.get(),
@@ -35,6 +36,7 @@ pub(super) fn create(connection: &Connection, new: &NewEndpoint, by: &By) -> Res
         ":ssl_cert_verification": endpoint.ssl_cert_verification,
         ":target": endpoint.target.as_str(),
         ":description": endpoint.description,
+        ":signature_algorithms": algorithms_text(endpoint.signature_algorithms),
     };
     execute(connection, sql!("insert_endpoint"), parameters)?;
     insert_subscriptions(connection, &endpoint)?;
@@ -61,6 +63,9 @@ pub(super) fn update(
         let delete = "DELETE FROM subscription WHERE endpoint_id = ?1";
         execute(connection, delete, [id.get()])?;
         insert_subscriptions(connection, &after)?;
+    }
+    if let Some((secret, key)) = &change.key {
+        secrets::give_key(connection, id, *secret, key)?;
     }
     audit::write(connection, tenant, by, Action::EndpointChanged, subject(id))?;
     Ok(Some(after))
@@ -150,6 +155,7 @@ pub(super) fn save(connection: &Connection, endpoint: &Endpoint) -> Result<()> {
         ":ssl_cert_verification": endpoint.ssl_cert_verification,
         ":target": endpoint.target.as_str(),
         ":description": endpoint.description,
+        ":signature_algorithms": algorithms_text(endpoint.signature_algorithms),
     };
     match execute(connection, sql!("update_endpoint"), parameters)? {
         1 => Ok(()),
@@ -201,6 +207,7 @@ fn read_endpoint(connection: &Connection, row: &Row<'_>) -> Result<Endpoint> {
         description: row.get("description")?,
         subscriptions: subscriptions(connection, id)?,
         ssl_cert_verification: row.get("ssl_cert_verification")?,
+        signature_algorithms: algorithms_from(&row.get::<_, String>("signature_algorithms")?)?,
     })
 }
 

@@ -10,11 +10,18 @@ use crate::{
 };
 
 /// Every step, oldest first.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "0001_what_is_promised",
-    sql: include_str!("migrations/0001_what_is_promised.sql"),
-    change: Change::Contracts,
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "0001_what_is_promised",
+        sql: include_str!("migrations/0001_what_is_promised.sql"),
+        change: Change::Contracts,
+    },
+    Migration {
+        name: "0002_ed25519_signs_too",
+        sql: include_str!("migrations/0002_ed25519_signs_too.sql"),
+        change: Change::Expands,
+    },
+];
 
 const CREATE_HISTORY: &str = "
     CREATE TABLE IF NOT EXISTS schema_migration (

@@ -89,9 +89,26 @@ pub(super) fn insert(
         ":tenant_id": tenant.get(),
         ":endpoint_id": endpoint.get(),
         ":sealed": secret.sealed.0,
+        ":sealed_key": secret.sealed_key.as_ref().map(|sealed| &sealed.0),
         ":at": at.as_micros(),
     };
     execute(connection, sql!("insert_secret"), parameters)?;
+    Ok(())
+}
+
+/// Puts a key beside a secret that signs and has none.
+pub(super) fn give_key(
+    connection: &Connection,
+    endpoint: EndpointId,
+    secret: SecretId,
+    key: &Sealed,
+) -> Result<()> {
+    let parameters = named_params! {
+        ":id": secret.get(),
+        ":endpoint_id": endpoint.get(),
+        ":sealed_key": key.0,
+    };
+    execute(connection, sql!("give_key"), parameters)?;
     Ok(())
 }
 
@@ -113,6 +130,7 @@ pub(super) fn live(connection: &Connection, endpoint: EndpointId) -> Result<Vec<
         Ok(StoredSecret {
             id: SecretId::new(row.get("id")?),
             sealed: Sealed(row.get("sealed")?),
+            sealed_key: row.get::<_, Option<_>>("sealed_key")?.map(Sealed),
             standing: read_standing(row)?,
             created_at: time(row, "created_at")?,
         })

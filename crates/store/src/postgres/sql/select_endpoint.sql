@@ -1,4 +1,5 @@
 SELECT id, tenant_id, created_at, updated_at, is_active, ssl_cert_verification, target, description,
+    signature_algorithms,
     ARRAY(
         SELECT event_type FROM subscription
         WHERE subscription.tenant_id = endpoint.tenant_id AND endpoint_id = endpoint.id

@@ -1,5 +1,6 @@
 -- Without its ORDER BY, which the query names. In the collation C, lower() folds ASCII alone.
 SELECT id, tenant_id, created_at, updated_at, is_active, ssl_cert_verification, target, description,
+    signature_algorithms,
     ARRAY(
         SELECT event_type FROM subscription
         WHERE subscription.tenant_id = endpoint.tenant_id AND endpoint_id = endpoint.id

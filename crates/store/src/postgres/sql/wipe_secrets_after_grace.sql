@@ -6,6 +6,6 @@ WITH found AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 )
 UPDATE secret
-SET standing = 2, grace_until = NULL, sealed = NULL
+SET standing = 2, grace_until = NULL, sealed = NULL, sealed_key = NULL
 FROM found
 WHERE secret.tenant_id = found.tenant_id AND secret.id = found.id
