@@ -218,6 +218,7 @@ impl Directory {
         // Stale until it has succeeded, also when whoever refreshes is dropped on the way.
         self.is_stale.store(true, Ordering::Release);
         let version = store.directory_version().await?;
+        vault.follow(store).await?;
         let before = self.snapshot();
         let mut tenants = HashMap::new();
         for tenant in store.tenants().await? {

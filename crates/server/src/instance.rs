@@ -27,7 +27,7 @@ use crate::{
     accounts,
     clock::Clock,
     config::{Catalogue, Config, DatabaseUrl},
-    vault::{self, Place, Vault},
+    vault::{self, KeySource, Place, Vault},
 };
 
 /// The database in the data directory.
@@ -88,8 +88,8 @@ impl Instance {
         let is_new = store.tenants().await?.is_empty();
         // A database without a tenant holds nothing that was sealed, so that a start which broke off between the
         // database and the key can be made up for.
-        let key = std::env::var(vault::KEY_VARIABLE).ok().filter(|key| !key.is_empty());
-        let vault = Vault::open(data_dir, key, &*store, is_new, clock.clone()).await?;
+        let keys = KeySource::find(data_dir);
+        let vault = Vault::open(keys, &*store, is_new, clock.clone()).await?;
         let mut instance = Self {
             store,
             vault: Arc::new(vault),
@@ -245,7 +245,7 @@ fn sync_name(directory: &Path) -> io::Result<()> {
 }
 
 /// Waits until nobody else is opening this instance. The directory itself is locked, so that no file stays behind.
-async fn hold_the_door(data_dir: &Path) -> anyhow::Result<File> {
+pub(crate) async fn hold_the_door(data_dir: &Path) -> anyhow::Result<File> {
     let path = data_dir.to_owned();
     let locked = tokio::task::spawn_blocking(move || {
         let directory = File::open(path)?;

@@ -26,6 +26,7 @@ mod pace;
 pub mod permits;
 pub mod publish;
 pub mod record;
+pub mod rekey;
 pub mod serve;
 pub mod shutdown;
 pub mod telemetry;

@@ -32,6 +32,7 @@ use crate::{
     permits::Permits,
     publish::Publisher,
     record::{Recorder, RecordingState, Records},
+    rekey,
     shutdown::StopSignals,
     transport::Network,
     upkeep::Upkeep,
@@ -264,6 +265,7 @@ impl Service {
                 None
             }
         };
+        loops.spawn(go_on_rotating(&instance, directory.clone(), clock.clone(), &stopping));
         let upkeep = Upkeep {
             store: instance.store.clone(),
             vault: instance.vault.clone(),
@@ -364,6 +366,21 @@ async fn accept(
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// Goes on with rotations of the master key, and reads the directory anew when a key has come that was missing.
+fn go_on_rotating(
+    instance: &Instance,
+    directory: Arc<Directory>,
+    clock: Arc<dyn crate::clock::Clock>,
+    stopping: &CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (store, vault, stopping) =
+        (instance.store.clone(), instance.vault.clone(), stopping.clone());
+    async move {
+        let on_key = || directory.doubt();
+        rekey::run(&*store, &vault, &*clock, &stopping, on_key).await;
+    }
 }
 
 type Connection = http1::Connection<

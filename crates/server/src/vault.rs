@@ -1,38 +1,43 @@
-//! Encryption at rest: signing secrets and JWT secrets, under the instance's master key.
+//! Encryption at rest: signing secrets, their keys, and JWT secrets, under the instance's master key.
 //!
 //! AES-256-GCM. The authenticated data is the table, the tenant and the row's id, so that a ciphertext which was moved to
-//! another row does not open. The key stands in a file of the data directory or in the environment; the store keeps only
-//! a check value of it, by which a wrong key is recognised at start.
+//! another row does not open. A ciphertext says which master key it was sealed under, so that there can be several: while
+//! the key is being rotated, all of them open, and the one whose check value the store keeps seals. Which keys there are,
+//! and where they come from, is in `keys`.
+
+mod keys;
 
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
-    hmac,
-};
-use base64::{Engine, engine::general_purpose::STANDARD};
+use arc_swap::ArcSwap;
+use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use postrider_kernel::{
     SecretId, SigningKey, SigningSecret, TenantId, secret::InvalidSecret, signature::KeyedSecret,
     signing_key::InvalidKey,
 };
-use postrider_store::{Sealed, Store, StoreError, StoredSecret};
+use postrider_store::{Sealed, SealedAt, SealedKind, Store, StoreError, StoredSecret};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use self::keys::FINGERPRINT_BYTES;
+pub use self::keys::{
+    Fingerprint, KEY_FILE, KEY_FILE_VARIABLE, KEY_VARIABLE, KeySource, MasterKey,
+};
 use crate::clock::{Clock, entropy};
 
-/// The environment variable that brings the master key along.
-pub const KEY_VARIABLE: &str = "POSTRIDER_MASTER_KEY";
+/// What a ciphertext begins with that names its key. Those of the first version begin with their nonce, which is random:
+/// one in four billion looks the same, and is told apart by what opens.
+const MARK: &[u8; 4] = b"PRK1";
 
-/// The key's file in the data directory.
-pub const KEY_FILE: &str = "master.key";
-
-/// What the check value is the HMAC of.
-const CHECK_MESSAGE: &[u8] = b"postrider master key";
+/// A mark, and the fingerprint of the key.
+const HEAD_BYTES: usize = MARK.len() + FINGERPRINT_BYTES;
 
 /// Which row a ciphertext belongs to.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +66,15 @@ impl Place {
         Self { table: "tenant", tenant, id: tenant.get() }
     }
 
+    /// The place of a ciphertext that the store lists.
+    pub fn at(at: SealedAt) -> Self {
+        match at.kind {
+            SealedKind::JwtSecret => Self::tenant(at.tenant),
+            SealedKind::Secret => Self::secret(at.tenant, SecretId::new(at.id)),
+            SealedKind::Key => Self::key(at.tenant, SecretId::new(at.id)),
+        }
+    }
+
     fn authenticated_data(self) -> Aad<Vec<u8>> {
         Aad::from(format!("{}/{}/{}", self.table, self.tenant, self.id).into_bytes())
     }
@@ -68,24 +82,74 @@ impl Place {
 
 /// Seals and opens what must not be read from the database file.
 pub struct Vault {
-    key: LessSafeKey,
+    source: Option<KeySource>,
+    ring: ArcSwap<Ring>,
+    /// A ciphertext was met whose key isn't there.
+    misses_a_key: AtomicBool,
     clock: Arc<dyn Clock>,
+}
+
+/// The keys that there are, the newest first, and the place of the one that seals.
+struct Ring {
+    keys: Vec<Arc<MasterKey>>,
+    current: usize,
+}
+
+impl Ring {
+    fn new(keys: Vec<MasterKey>, current: usize) -> Self {
+        Self { keys: keys.into_iter().map(Arc::new).collect(), current }
+    }
+
+    fn current(&self) -> &MasterKey {
+        &self.keys[self.current]
+    }
+
+    fn find(&self, fingerprint: Fingerprint) -> Option<&Arc<MasterKey>> {
+        self.keys.iter().find(|key| key.fingerprint == fingerprint)
+    }
+
+    fn place_of(&self, check: &[u8]) -> Option<usize> {
+        self.keys.iter().position(|key| key.has_check(check))
+    }
+
+    fn fingerprints(&self) -> String {
+        in_words(self.keys.iter().map(|key| &**key))
+    }
+}
+
+fn in_words<'a>(keys: impl IntoIterator<Item = &'a MasterKey>) -> String {
+    let names = keys.into_iter().map(|key| key.fingerprint.to_string());
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// Why there is no vault.
 #[derive(Debug, Error)]
 pub enum VaultError {
-    /// The key is not 32 bytes in base64.
+    /// A key is not 32 bytes in base64.
     #[error(
-        "the master key in {0} is not the base64 of 32 bytes; `openssl rand -base64 32` makes one for a new instance"
+        "the master key in {place} is not the base64 of 32 bytes{}",
+        if *is_own { "; put it back from your backup of the key" } else { ", or one of several, each on a line of its own; `openssl rand -base64 32` makes one for a new instance" }
     )]
-    Malformed(String),
+    Malformed {
+        /// Where it was found.
+        place: String,
+        /// Whether this service made the file.
+        is_own: bool,
+    },
     /// The database was encrypted under another key.
     #[error(
-        "the master key in {0} is not the one that this database was encrypted with; put the right key there, from \
-         your backup of the key, or set {KEY_VARIABLE} to it. Without it the signing secrets can't be read"
+        "the master key in {place} is not the one that this database was encrypted with: that has the fingerprint \
+         {wanted}, and the one there has {found}; put the right key there, from your backup of the key, or set \
+         {KEY_VARIABLE} to it. Without it the signing secrets can't be read"
     )]
-    WrongKey(String),
+    WrongKey {
+        /// Where keys were found.
+        place: String,
+        /// Which was needed.
+        wanted: String,
+        /// Which were there.
+        found: String,
+    },
     /// The database is there, its key is not.
     #[error(
         "the database is encrypted, but its master key {0} is missing; restore that file from your backup, copy it from \
@@ -93,6 +157,12 @@ pub enum VaultError {
          read"
     )]
     Missing(PathBuf),
+    /// The keys are the operator's to change.
+    #[error(
+        "the master key comes from {0}, which isn't ours to change: put a new key in front of it there (`openssl rand \
+         -base64 32` makes one, each stands on a line of its own), restart every node, and run this again"
+    )]
+    NotOurs(String),
     /// The key's file can't be read or written.
     #[error("the master key {0} can't be used: {1}")]
     Io(PathBuf, std::io::Error),
@@ -101,92 +171,254 @@ pub enum VaultError {
     Store(#[from] StoreError),
 }
 
-/// A ciphertext that does not open: it was damaged, or belongs to another row.
+/// A ciphertext that does not open.
 #[derive(Debug, Error)]
-#[error("a ciphertext of table {} can't be opened: it was damaged or moved", .0.table)]
-pub struct Unopenable(Place);
-
-/// A master key as text, and where it was found.
-struct FoundKey {
-    text: Zeroizing<String>,
-    place: String,
-    /// Whether it was made just now.
-    is_new: bool,
+pub enum Unopenable {
+    /// It was damaged, or belongs to another row.
+    #[error("a ciphertext of table {} can't be opened: it was damaged or moved", .0.table)]
+    Damaged(Place),
+    /// Its key isn't here.
+    #[error(
+        "a ciphertext of table {} was sealed under the master key {}, which this node doesn't have: in {} there are {}. \
+         Copy the file of the node that rotated the key; it is read again as soon as it has changed",
+        .0.table, .1, .2, .3
+    )]
+    UnknownKey(Place, Fingerprint, String, String),
 }
 
 impl Vault {
-    /// Finds the master key, makes one for a new database, and checks it against the store.
+    /// Reads the master keys, makes one for a new database, and checks them against the store.
     ///
-    /// `from_environment` is the value of [`KEY_VARIABLE`], which wins over the file.
+    /// # Errors
+    /// No key, a wrong or malformed one, or a store that can't be read.
     pub async fn open(
-        data_dir: &Path,
-        from_environment: Option<String>,
+        source: KeySource,
         store: &dyn Store,
         database_is_new: bool,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, VaultError> {
-        let file = data_dir.join(KEY_FILE);
-        let found = match from_environment {
-            Some(text) => FoundKey {
-                text: Zeroizing::new(text),
-                place: format!("the environment ({KEY_VARIABLE})"),
-                is_new: false,
-            },
-            None => read_or_make(&file, database_is_new, &*clock)?,
+        let mut is_made = false;
+        let keys = match (source.read()?, &source) {
+            (Some(keys), _) => keys,
+            (None, KeySource::Own(file)) if !database_is_new => {
+                return Err(VaultError::Missing(file.clone()));
+            }
+            (None, _) => {
+                is_made = source.make(&*clock)?;
+                source.read()?.unwrap_or_default()
+            }
         };
-        let key = STANDARD.decode(found.text.trim()).map(Zeroizing::new);
-        let key = key.map_err(|_| VaultError::Malformed(found.place.clone()))?;
-        let vault = Self::with_key(&key, clock)
-            .ok_or_else(|| VaultError::Malformed(found.place.clone()))?;
-        let check =
-            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), CHECK_MESSAGE).as_ref().to_vec();
-        if store.keep_key_check(check.clone()).await? == check {
-            Ok(vault)
-        } else if found.is_new {
-            // Another node was first: its key is the one, and this one has sealed nothing.
-            std::fs::remove_file(&file).map_err(|error| VaultError::Io(file.clone(), error))?;
-            Err(VaultError::Missing(file))
-        } else {
-            Err(VaultError::WrongKey(found.place))
-        }
+        let newest = keys.first().map(|key| key.check.clone()).unwrap_or_default();
+        let kept = store.keep_key_check(newest).await?;
+        let Some(current) = keys.iter().position(|key| key.has_check(&kept)) else {
+            if is_made && let KeySource::Own(file) = source {
+                // Another node was first: its key is the one, and this one has sealed nothing.
+                let removed = std::fs::remove_file(&file);
+                removed.map_err(|error| VaultError::Io(file.clone(), error))?;
+                return Err(VaultError::Missing(file));
+            }
+            return Err(wrong_key(&source, &keys, &kept));
+        };
+        let ring = ArcSwap::from_pointee(Ring::new(keys, current));
+        Ok(Self { source: Some(source), ring, misses_a_key: AtomicBool::new(false), clock })
     }
 
-    /// A vault under a key of 32 bytes; `None` for any other length.
+    /// A vault under a key of 32 bytes, which is never rotated; `None` for any other length.
     pub fn with_key(key: &[u8], clock: Arc<dyn Clock>) -> Option<Self> {
-        let key = UnboundKey::new(&AES_256_GCM, key).ok()?;
-        Some(Self { key: LessSafeKey::new(key), clock })
+        let ring = ArcSwap::from_pointee(Ring::new(vec![MasterKey::new(key)?], 0));
+        Some(Self { source: None, ring, misses_a_key: AtomicBool::new(false), clock })
+    }
+
+    /// Where the keys come from.
+    pub fn source(&self) -> Option<&KeySource> {
+        self.source.as_ref()
+    }
+
+    /// The fingerprints of all keys that are here, the newest first.
+    pub fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.ring.load().keys.iter().map(|key| key.fingerprint).collect()
+    }
+
+    /// The fingerprint of the key that seals.
+    pub fn current(&self) -> Fingerprint {
+        self.ring.load().current().fingerprint
+    }
+
+    /// What a ciphertext under the current key begins with.
+    pub fn head(&self) -> Vec<u8> {
+        head_of(self.current())
+    }
+
+    /// Seals under the key whose check value the store keeps, since another process may have rotated it. The keys are read
+    /// anew for that if need be; where it isn't among them, the one before goes on sealing, and the answer is `false`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn follow(&self, store: &dyn Store) -> Result<bool, StoreError> {
+        let Some(check) = store.key_check().await? else { return Ok(true) };
+        if self.ring.load().current().has_check(&check) {
+            return Ok(true);
+        }
+        let mut place = self.ring.load().place_of(&check);
+        if place.is_none() {
+            self.read_again();
+            place = self.ring.load().place_of(&check);
+        }
+        match place {
+            Some(current) => {
+                let keys = self.ring.load().keys.clone();
+                self.ring.store(Arc::new(Ring { keys, current }));
+            }
+            None => self.misses_a_key.store(true, Ordering::Release),
+        }
+        Ok(place.is_some())
+    }
+
+    /// Whether a key that was missing may be there now.
+    pub fn finds_missing_key(&self) -> bool {
+        self.misses_a_key.load(Ordering::Acquire) && self.read_again()
+    }
+
+    /// Reads the keys anew; whether there were some that weren't known. What can't be read leaves the keys as they are.
+    fn read_again(&self) -> bool {
+        let Some(Ok(Some(keys))) = self.source.as_ref().map(KeySource::read) else { return false };
+        let before = self.ring.load();
+        let known = |key: &MasterKey| before.find(key.fingerprint).is_some();
+        if keys.iter().all(known) {
+            return false;
+        }
+        let check = &before.current().check;
+        let mut ring = Ring::new(keys, 0);
+        match ring.place_of(check) {
+            Some(current) => ring.current = current,
+            // The key that seals is gone from the file, but not from here: what it sealed may not be sealed anew yet.
+            None => {
+                ring.keys.push(before.keys[before.current].clone());
+                ring.current = ring.keys.len() - 1;
+            }
+        }
+        self.ring.store(Arc::new(ring));
+        self.misses_a_key.store(false, Ordering::Release);
+        true
+    }
+
+    /// Puts a new key in front of the others, in the file of the data directory. It seals nothing yet.
+    ///
+    /// # Errors
+    /// Keys that the operator looks after; whatever the file system says.
+    pub fn stage(&self) -> Result<Fingerprint, VaultError> {
+        let fixed = || VaultError::NotOurs("a fixed key".to_owned());
+        self.source.as_ref().ok_or_else(fixed)?.add(&*self.clock)?;
+        self.read_again();
+        Ok(self.ring.load().keys[0].fingerprint)
+    }
+
+    /// Has the store keep the check value of the newest key instead of the current one's, and seals under it from then on;
+    /// `false` when another process was quicker.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn rotate(
+        &self,
+        store: &dyn Store,
+        by: postrider_store::By,
+    ) -> Result<bool, StoreError> {
+        let ring = self.ring.load_full();
+        let (old, new) = (ring.current().check.clone(), ring.keys[0].check.clone());
+        let is_rotated = store.replace_key_check(old, new, by).await?;
+        self.follow(store).await?;
+        Ok(is_rotated)
     }
 
     /// Encrypts a text for a row.
     pub fn seal(&self, place: Place, text: &str) -> Sealed {
+        let ring = self.ring.load();
+        let key = ring.current();
         let nonce: [u8; NONCE_LEN] = entropy(&*self.clock);
-        let mut sealed = text.as_bytes().to_vec();
-        self.key
+        let mut ciphertext = text.as_bytes().to_vec();
+        key.key
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
                 place.authenticated_data(),
-                &mut sealed,
+                &mut ciphertext,
             )
             // It fails on texts of gigabytes alone.
             .expect("a secret is short enough for AES-GCM");
-        sealed.splice(..0, nonce);
-        Sealed(sealed)
+        Sealed([head_of(key.fingerprint), nonce.to_vec(), ciphertext].concat())
     }
 
-    /// Decrypts what [`Vault::seal`] made for that row.
+    /// Decrypts what [`Vault::seal`] made for that row, under whichever of the keys.
     pub fn open_sealed(
         &self,
         place: Place,
         sealed: &Sealed,
     ) -> Result<Zeroizing<String>, Unopenable> {
-        let (nonce, ciphertext) = sealed.0.split_at_checked(NONCE_LEN).ok_or(Unopenable(place))?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unopenable(place))?;
-        let mut bytes = Zeroizing::new(ciphertext.to_vec());
-        let text = self
-            .key
-            .open_in_place(nonce, place.authenticated_data(), &mut bytes)
-            .map_err(|_| Unopenable(place))?;
-        String::from_utf8(text.to_vec()).map(Zeroizing::new).map_err(|_| Unopenable(place))
+        let Some(fingerprint) = key_of(sealed) else { return self.open_unmarked(place, sealed) };
+        if self.ring.load().find(fingerprint).is_none() {
+            self.read_again();
+        }
+        let ring = self.ring.load();
+        let Some(key) = ring.find(fingerprint) else {
+            return self.open_unmarked(place, sealed).map_err(|_| {
+                self.misses_a_key.store(true, Ordering::Release);
+                let source = self.source.as_ref().map(KeySource::to_string).unwrap_or_default();
+                Unopenable::UnknownKey(place, fingerprint, source, ring.fingerprints())
+            });
+        };
+        open(&key.key, place, &sealed.0[HEAD_BYTES..])
+            .map_or_else(|| self.open_unmarked(place, sealed), Ok)
+    }
+
+    /// Opens what was sealed before ciphertexts named their key.
+    fn open_unmarked(
+        &self,
+        place: Place,
+        sealed: &Sealed,
+    ) -> Result<Zeroizing<String>, Unopenable> {
+        let ring = self.ring.load();
+        let opened = ring.keys.iter().find_map(|key| open(&key.key, place, &sealed.0));
+        opened.ok_or(Unopenable::Damaged(place))
+    }
+}
+
+fn open(key: &LessSafeKey, place: Place, sealed: &[u8]) -> Option<Zeroizing<String>> {
+    let (nonce, ciphertext) = sealed.split_at_checked(NONCE_LEN)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut bytes = Zeroizing::new(ciphertext.to_vec());
+    let text = key.open_in_place(nonce, place.authenticated_data(), &mut bytes).ok()?;
+    String::from_utf8(text.to_vec()).ok().map(Zeroizing::new)
+}
+
+fn head_of(fingerprint: Fingerprint) -> Vec<u8> {
+    [&MARK[..], &fingerprint.0].concat()
+}
+
+/// The key that a ciphertext names.
+pub fn key_of(sealed: &Sealed) -> Option<Fingerprint> {
+    let named = sealed.0.strip_prefix(MARK)?;
+    Fingerprint::of_check(named)
+}
+
+/// That none of these keys is the one of a check value.
+fn wrong_key(source: &KeySource, keys: &[MasterKey], check: &[u8]) -> VaultError {
+    let wanted = Fingerprint::of_check(check).map(|wanted| wanted.to_string());
+    VaultError::WrongKey {
+        place: source.to_string(),
+        wanted: wanted.unwrap_or_default(),
+        found: in_words(keys),
+    }
+}
+
+/// Refuses keys that are not those of a backup, by the check value in it. A file that isn't there yet refuses nothing.
+///
+/// # Errors
+/// As it says, with both fingerprints; or keys that can't be read.
+pub fn check_fits(source: &KeySource, check: &[u8]) -> Result<(), VaultError> {
+    match source.read()? {
+        Some(keys) if !keys.iter().any(|key| key.has_check(check)) => {
+            Err(wrong_key(source, &keys, check))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -242,46 +474,36 @@ impl std::fmt::Debug for Vault {
     }
 }
 
-/// Reads the key's file; a new database gets a new key, an old one never does.
-fn read_or_make(
-    file: &Path,
-    database_is_new: bool,
-    clock: &dyn Clock,
-) -> Result<FoundKey, VaultError> {
-    let in_file = |error| VaultError::Io(file.to_owned(), error);
-    let found = |text, is_new| FoundKey { text, place: file.display().to_string(), is_new };
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(found(Zeroizing::new(text), false)),
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(in_file(error)),
-        Err(_) if !database_is_new => Err(VaultError::Missing(file.to_owned())),
-        Err(_) => {
-            let text = Zeroizing::new(STANDARD.encode(entropy::<32>(clock)));
-            match write_private(file, text.as_bytes()) {
-                Ok(()) => Ok(found(text, true)),
-                // Another process was first: its key is the one.
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                    let text = std::fs::read_to_string(file).map_err(in_file)?;
-                    Ok(found(Zeroizing::new(text), false))
-                }
-                Err(error) => Err(in_file(error)),
-            }
-        }
-    }
-}
-
 /// Writes a new file that its owner alone can read, to disk, all of it or none.
 ///
 /// # Errors
 /// `AlreadyExists` when the file is there; whatever the file system says.
 pub fn write_private(file: &Path, content: &[u8]) -> std::io::Result<()> {
-    let directory = file.parent().unwrap_or(Path::new("."));
-    // A temporary file is private from the start, and gets its name only when its content is on disk.
-    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+    private_beside(file, content)?.persist_noclobber(file)?;
+    sync_directory_of(file)
+}
+
+/// The same, in the place of a file that is there.
+fn replace_private(file: &Path, content: &[u8]) -> std::io::Result<()> {
+    private_beside(file, content)?.persist(file)?;
+    sync_directory_of(file)
+}
+
+/// A temporary file is private from the start, and gets its name only when its content is on disk.
+fn private_beside(file: &Path, content: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut temporary = tempfile::NamedTempFile::new_in(directory_of(file))?;
     temporary.write_all(content)?;
     temporary.write_all(b"\n")?;
     temporary.as_file().sync_all()?;
-    temporary.persist_noclobber(file)?;
-    std::fs::File::open(directory)?.sync_all()
+    Ok(temporary)
+}
+
+fn directory_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new("."))
+}
+
+fn sync_directory_of(file: &Path) -> std::io::Result<()> {
+    std::fs::File::open(directory_of(file))?.sync_all()
 }
 
 #[cfg(test)]
@@ -305,6 +527,19 @@ mod tests {
         assert!(vault(2).open_sealed(place(1, 7), &sealed).is_err());
         assert!(vault(1).open_sealed(place(1, 7), &Sealed(vec![0; 5])).is_err());
         assert_ne!(vault(1).seal(place(1, 7), "whsec_x"), sealed, "each has a nonce of its own");
+    }
+
+    #[test]
+    fn a_ciphertext_names_its_key_and_one_of_the_first_version_opens_too() {
+        let place = Place::secret(TenantId::new(1), SecretId::new(7));
+        let sealed = vault(1).seal(place, "whsec_x");
+        assert_eq!(key_of(&sealed), Some(vault(1).current()));
+        let unmarked = Sealed(sealed.0[HEAD_BYTES..].to_vec());
+        assert_eq!(vault(1).open_sealed(place, &unmarked).unwrap().as_str(), "whsec_x");
+        let missing = vault(2).open_sealed(place, &sealed).unwrap_err().to_string();
+        for vault in [vault(1), vault(2)] {
+            assert!(missing.contains(&vault.current().to_string()), "{missing}");
+        }
     }
 
     #[test]

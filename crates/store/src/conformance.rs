@@ -29,6 +29,8 @@ macro_rules! conformance {
             instance {
                 identifiers_begin_at_one_and_are_handed_out_once
                 the_first_key_check_is_kept
+                a_key_check_is_replaced_by_whoever_knows_the_one_before
+                every_ciphertext_is_found_and_replaced_by_whoever_knows_it
                 a_store_is_healthy_and_its_own_changes_are_not_elsewhere
                 each_life_has_a_lease_of_its_own
                 a_life_that_knows_the_directory_may_sign

@@ -54,6 +54,25 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps the master key's check value if none is kept yet; answers the one that is kept.
     async fn keep_key_check(&self, check: Vec<u8>) -> Result<Vec<u8>>;
 
+    /// The master key's check value, once one is kept.
+    async fn key_check(&self) -> Result<Option<Vec<u8>>>;
+
+    /// Keeps the check value `new` instead of `old`, and writes that to every tenant's audit log; `false` when another one
+    /// than `old` is kept.
+    async fn replace_key_check(&self, old: Vec<u8>, new: Vec<u8>, by: By) -> Result<bool>;
+
+    /// Up to `limit` ciphertexts that don't begin with `head`, those after a place, in the order of their places. Every
+    /// column that holds a ciphertext is among them.
+    async fn sealed_otherwise(
+        &self,
+        head: Vec<u8>,
+        after: Option<SealedAt>,
+        limit: u32,
+    ) -> Result<Vec<(SealedAt, Sealed)>>;
+
+    /// Puts a ciphertext of the same text in the place of `old`; `false` when another one, or none, is there by now.
+    async fn reseal(&self, at: SealedAt, old: Sealed, new: Sealed) -> Result<bool>;
+
     /// Hands out `count` (at least 1) identifiers of a kind that nobody was or will be handed again.
     async fn reserve_ids(&self, kind: IdKind, count: u32) -> Result<Range<i64>>;
 

@@ -21,6 +21,45 @@ impl std::fmt::Debug for Sealed {
     }
 }
 
+/// Which of the store's ciphertexts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SealedAt {
+    /// What is sealed.
+    pub kind: SealedKind,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The identifier of its row.
+    pub id: i64,
+}
+
+/// What is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SealedKind {
+    /// A tenant's JWT secret; its row is the tenant's.
+    JwtSecret,
+    /// A signing secret.
+    Secret,
+    /// The key that stands beside one; its row is the secret's.
+    Key,
+}
+
+impl SealedKind {
+    /// Its number in statements.
+    pub(crate) const fn number(self) -> i64 {
+        match self {
+            Self::JwtSecret => 0,
+            Self::Secret => 1,
+            Self::Key => 2,
+        }
+    }
+
+    pub(crate) fn of_number(number: i64) -> Result<Self, StoreError> {
+        let kinds = [Self::JwtSecret, Self::Secret, Self::Key];
+        let kind = kinds.into_iter().find(|kind| kind.number() == number);
+        kind.ok_or_else(|| StoreError::Inconsistent(format!("unknown kind {number}")))
+    }
+}
+
 /// Who asks for a change, from where, and when: a line of the audit log, and the time that the change carries.
 #[derive(Clone, Debug)]
 pub struct By {
@@ -63,6 +102,8 @@ pub enum Action {
     TenantCreated,
     /// A tenant's JWT secret was replaced.
     JwtSecretReplaced,
+    /// The instance's master key was rotated.
+    MasterKeyRotated,
     /// A user was made.
     UserCreated,
     /// A user was disabled.
@@ -101,6 +142,7 @@ impl Action {
         match self {
             Self::TenantCreated => "tenant_created",
             Self::JwtSecretReplaced => "jwt_secret_replaced",
+            Self::MasterKeyRotated => "master_key_rotated",
             Self::UserCreated => "user_created",
             Self::UserDisabled => "user_disabled",
             Self::TokenCreated => "token_created",

@@ -11,7 +11,7 @@ use postrider::{
     clock::SystemClock,
     config::{Catalogue, DatabaseUrl},
     instance::{DATABASE_FILE, Instance, make_directory},
-    vault::KEY_FILE,
+    vault::{KEY_FILE, KeySource},
 };
 use postrider_kernel::{
     Role,
@@ -79,6 +79,11 @@ impl DataDir {
     /// Where the master key is, unless the environment has it.
     pub fn key_file(&self) -> PathBuf {
         self.data_dir.join(KEY_FILE)
+    }
+
+    /// Where the master keys come from.
+    pub fn key_source(&self) -> KeySource {
+        KeySource::find(&self.data_dir)
     }
 
     /// Makes the directory where there is none.

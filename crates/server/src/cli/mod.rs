@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod event;
 mod jwt_secret;
+mod key;
 mod listen;
 mod migrate;
 mod output;
@@ -44,6 +45,7 @@ enum Command {
     Token(token::TokenCommand),
     JwtSecret(jwt_secret::JwtSecretCommand),
     Tenant(tenant::TenantCommand),
+    Key(key::KeyCommand),
     Backup(backup::Backup),
     Restore(backup::Restore),
     Migrate(migrate::Migrate),
@@ -99,6 +101,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Token(command) => command.run().await,
         Command::JwtSecret(command) => command.run().await,
         Command::Tenant(command) => command.run().await,
+        Command::Key(command) => command.run().await,
         Command::Backup(command) => command.run().await,
         Command::Restore(command) => command.run().await,
         Command::Migrate(command) => command.run().await,

@@ -213,6 +213,27 @@ fn a_lost_or_wrong_master_key_is_told_apart() {
 
     let mut command = place.command(&["tenant", "list"]);
     run(command.env("POSTRIDER_MASTER_KEY", text.trim()), "").succeeded();
+    let elsewhere = place.write("key", &text);
+    let mut command = place.command(&["tenant", "list"]);
+    run(command.env("POSTRIDER_MASTER_KEY_FILE", &elsewhere), "").succeeded();
+    std::fs::create_dir(place.path().join("credentials")).unwrap();
+    std::fs::copy(&elsewhere, place.path().join("credentials/master.key")).unwrap();
+    let mut command = place.command(&["key", "show"]);
+    let shown = run(command.env("CREDENTIALS_DIRECTORY", place.path().join("credentials")), "");
+    let shown = shown.succeeded();
+    assert!(shown.stdout().contains("credentials/master.key"), "{shown:?}");
+    assert!(!shown.stdout().contains(text.trim()), "a key is never shown");
+    // Keys that the operator looks after are the operator's to change.
+    let mut command = place.command(&["key", "rotate"]);
+    let told = ["isn't ours to change", "POSTRIDER_MASTER_KEY", "openssl rand"];
+    run(command.env("POSTRIDER_MASTER_KEY", text.trim()), "").failed(1, &told);
+    let both = format!("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n{text}");
+    let mut command = place.command(&["key", "rotate"]);
+    run(command.env("POSTRIDER_MASTER_KEY", &both), "").succeeded();
+    let mut command = place.command(&["tenant", "list"]);
+    run(command.env("POSTRIDER_MASTER_KEY", text.trim()), "").failed(1, &["not the one"]);
     std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
+    place.run(&["tenant", "list"]).succeeded();
+    std::fs::write(&key, "AgECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
     place.run(&["tenant", "list"]).failed(1, &["not the one"]);
 }

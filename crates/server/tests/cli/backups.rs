@@ -45,6 +45,26 @@ fn a_backup_of_a_server_that_serves_is_another_server_once_it_has_the_key() {
 }
 
 #[test]
+fn a_backup_is_not_restored_under_another_key() {
+    let (place, _server) = inhabited();
+    let file = place.path().join("backup");
+    let made = place.json(&["backup", file.to_str().unwrap()]);
+    let key = made["master_key"].as_str().unwrap();
+    assert_eq!(place.json(&["key", "show"])["keys"][0]["fingerprint"], key);
+    let other = Place::new();
+    other.run(&["tenant", "list"]).succeeded();
+    let others =
+        other.json(&["key", "show"])["keys"][0]["fingerprint"].as_str().unwrap().to_owned();
+    fs::remove_file(other.data_dir().join("postrider.db")).unwrap();
+    let restore = ["restore", file.to_str().unwrap()];
+    other.run(&restore).failed(1, &["nothing was restored", key, &others]);
+    assert!(!other.data_dir().join("postrider.db").exists());
+    fs::copy(place.data_dir().join("master.key"), other.data_dir().join("master.key")).unwrap();
+    assert!(other.run(&restore).succeeded().stdout().contains(key));
+    assert_eq!(told(&other, &[]), told(&place, &[]));
+}
+
+#[test]
 fn a_backup_moves_from_a_file_to_postgres_and_back() {
     let (place, _server) = inhabited();
     let file = place.path().join("backup");

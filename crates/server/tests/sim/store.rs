@@ -175,6 +175,27 @@ impl Store for SimStore {
         plain!(self, Writes, keep_key_check(check))
     }
 
+    async fn key_check(&self) -> Result<Option<Vec<u8>>> {
+        plain!(self, Reads, key_check())
+    }
+
+    async fn replace_key_check(&self, old: Vec<u8>, new: Vec<u8>, by: By) -> Result<bool> {
+        plain!(self, Writes, replace_key_check(old, new, by))
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        head: Vec<u8>,
+        after: Option<SealedAt>,
+        limit: u32,
+    ) -> Result<Vec<(SealedAt, Sealed)>> {
+        plain!(self, Reads, sealed_otherwise(head.clone(), after, limit))
+    }
+
+    async fn reseal(&self, at: SealedAt, old: Sealed, new: Sealed) -> Result<bool> {
+        plain!(self, Writes, reseal(at, old.clone(), new.clone()))
+    }
+
     async fn reserve_ids(&self, kind: IdKind, count: u32) -> Result<Range<i64>> {
         plain!(self, Writes, reserve_ids(kind, count))
     }

@@ -105,6 +105,11 @@ impl Server {
         Client::new(&self.url, token.trim())
     }
 
+    /// Whether it is a node on a Postgres.
+    pub fn is_shared(&self) -> bool {
+        self.database.is_some()
+    }
+
     /// Where its database and keys are.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir

@@ -14,14 +14,59 @@ use crate::{
     Action, Attempt, AttemptField, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry,
     Claim, ClaimLimit, DirectoryEntry, Endpoint, EndpointChange, EndpointField, EndpointQuery,
     GraceEnded, IdKind, Lease, NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page,
-    Publication, Published, Purge, Recorded, Resend, Resent, Result, Sealed, Store, StoredSecret,
-    Subscription, Tenant, Token, User, standings,
+    Publication, Published, Purge, Recorded, Resend, Resent, Result, Sealed, SealedAt, SealedKind,
+    Store, StoredSecret, Subscription, Tenant, Token, User, standings,
 };
 
 #[async_trait]
 impl Store for MemoryStore {
     async fn keep_key_check(&self, check: Vec<u8>) -> Result<Vec<u8>> {
         Ok(self.state().key_check.get_or_insert(check).clone())
+    }
+
+    async fn key_check(&self) -> Result<Option<Vec<u8>>> {
+        Ok(self.state().key_check.clone())
+    }
+
+    async fn replace_key_check(&self, old: Vec<u8>, new: Vec<u8>, by: By) -> Result<bool> {
+        let mut state = self.state();
+        if state.key_check.as_ref() != Some(&old) {
+            return Ok(false);
+        }
+        state.key_check = Some(new);
+        for tenant in state.tenants.keys().copied().collect::<Vec<_>>() {
+            let subject = format!("tenant:{tenant}");
+            state.audit(tenant, &by, Action::MasterKeyRotated, subject)?;
+        }
+        Ok(true)
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        head: Vec<u8>,
+        after: Option<SealedAt>,
+        limit: u32,
+    ) -> Result<Vec<(SealedAt, Sealed)>> {
+        let found = self.state().sealed();
+        let is_asked = |(at, sealed): &(SealedAt, Sealed)| {
+            let is_otherwise = head.is_empty() || !sealed.0.starts_with(&head);
+            is_otherwise && after.is_none_or(|after| *at > after)
+        };
+        Ok(found.into_iter().filter(is_asked).take(limit as usize).collect())
+    }
+
+    async fn reseal(&self, at: SealedAt, old: Sealed, new: Sealed) -> Result<bool> {
+        let mut state = self.state();
+        let id = SecretId::new(at.id);
+        let place = match at.kind {
+            SealedKind::JwtSecret => {
+                state.tenants.get_mut(&at.tenant).map(|kept| &mut kept.jwt_secret)
+            }
+            SealedKind::Secret => state.secrets.get_mut(&id).and_then(|kept| kept.sealed.as_mut()),
+            SealedKind::Key => state.secrets.get_mut(&id).and_then(|kept| kept.sealed_key.as_mut()),
+        };
+        let place = place.filter(|kept| **kept == old);
+        Ok(place.map(|kept| *kept = new).is_some())
     }
 
     async fn reserve_ids(&self, kind: IdKind, count: u32) -> Result<Range<i64>> {
@@ -533,6 +578,25 @@ impl State {
             sealed_key: secret.sealed_key,
         };
         self.secrets.insert(secret.id, kept);
+    }
+
+    /// Every ciphertext, in the order of their places.
+    fn sealed(&self) -> Vec<(SealedAt, Sealed)> {
+        let of_tenant = |tenant: &Tenant| {
+            let at =
+                SealedAt { kind: SealedKind::JwtSecret, tenant: tenant.id, id: tenant.id.get() };
+            (at, tenant.jwt_secret.clone())
+        };
+        let mut all: Vec<_> = self.tenants.values().map(of_tenant).collect();
+        for (id, kept) in &self.secrets {
+            let Some(endpoint) = self.endpoints.get(&kept.endpoint) else { continue };
+            let tenant = endpoint.endpoint.tenant;
+            let at = |kind| SealedAt { kind, tenant, id: id.get() };
+            all.extend(kept.sealed.clone().map(|sealed| (at(SealedKind::Secret), sealed)));
+            all.extend(kept.sealed_key.clone().map(|sealed| (at(SealedKind::Key), sealed)));
+        }
+        all.sort_by_key(|(at, _)| *at);
+        all
     }
 
     fn listed(&self, attempt: &AttemptRecord) -> Option<Attempt> {

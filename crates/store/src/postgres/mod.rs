@@ -24,6 +24,7 @@ mod publish;
 mod purge;
 mod query;
 mod record;
+mod sealed;
 mod secrets;
 #[cfg(any(test, feature = "conformance"))]
 pub mod testing;
@@ -55,8 +56,8 @@ use crate::{
     Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, ClaimLimit,
     DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind, Lease,
     NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, News, Page, Publication, Published,
-    Purge, Recorded, Renewal, Resend, Resent, Result, Sealed, Store, StoreError, StoredSecret,
-    Tenant, Token, User, Version,
+    Purge, Recorded, Renewal, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError,
+    StoredSecret, Tenant, Token, User, Version,
 };
 
 /// How many connections everything but the writers has.
@@ -193,6 +194,27 @@ macro_rules! transact {
 impl Store for PostgresStore {
     async fn keep_key_check(&self, check: Vec<u8>) -> Result<Vec<u8>> {
         read!(self, ids::keep_key_check, &check)
+    }
+
+    async fn key_check(&self) -> Result<Option<Vec<u8>>> {
+        read!(self, sealed::key_check)
+    }
+
+    async fn replace_key_check(&self, old: Vec<u8>, new: Vec<u8>, by: By) -> Result<bool> {
+        change!(self, sealed::replace_key_check, &old, &new, &by)
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        head: Vec<u8>,
+        after: Option<SealedAt>,
+        limit: u32,
+    ) -> Result<Vec<(SealedAt, Sealed)>> {
+        read!(self, sealed::otherwise, &head, after, limit)
+    }
+
+    async fn reseal(&self, at: SealedAt, old: Sealed, new: Sealed) -> Result<bool> {
+        read!(self, sealed::reseal, at, &old, &new)
     }
 
     async fn reserve_ids(&self, kind: IdKind, count: u32) -> Result<Range<i64>> {

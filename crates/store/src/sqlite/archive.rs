@@ -53,6 +53,14 @@ pub fn restore(archive: &Path, database: &Path) -> Result<()> {
     draft.finish()
 }
 
+/// The check value of the master key that a backup was made under, if it was made under any.
+///
+/// # Errors
+/// When there is no such backup, or it is none.
+pub fn key_check_of(archive: &Path) -> Result<Option<Vec<u8>>> {
+    super::sealed::key_check(&open(archive)?)
+}
+
 /// Opens an archive to read it, after a look whether it is sound.
 pub(crate) fn open(archive: &Path) -> Result<Connection> {
     let path = archive.display();

@@ -21,6 +21,7 @@ mod migrate;
 mod purge;
 mod query;
 mod readers;
+mod sealed;
 mod secrets;
 mod writer;
 
@@ -40,7 +41,7 @@ use postrider_kernel::{
 };
 use rusqlite::Connection;
 
-pub use self::archive::{back_up, restore};
+pub use self::archive::{back_up, key_check_of, restore};
 use self::{
     connect::Durability,
     migrate::MIGRATIONS,
@@ -52,8 +53,8 @@ use crate::{
     Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, ClaimLimit,
     DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind, Lease,
     NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page, Publication, Published, Purge,
-    Recorded, Resend, Resent, Result, Sealed, Store, StoreError, StoredSecret, Tenant, Token, User,
-    group_commit::GroupCommit,
+    Recorded, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError, StoredSecret, Tenant,
+    Token, User, group_commit::GroupCommit,
 };
 
 /// Two handles of one process must not open a new file at the same moment: see [`connect`] on locks.
@@ -127,6 +128,27 @@ fn data_version(connection: &Connection) -> Result<i64> {
 impl Store for SqliteStore {
     async fn keep_key_check(&self, check: Vec<u8>) -> Result<Vec<u8>> {
         self.write(move |c, _| ids::keep_key_check(c, &check)).await
+    }
+
+    async fn key_check(&self) -> Result<Option<Vec<u8>>> {
+        self.read(sealed::key_check).await
+    }
+
+    async fn replace_key_check(&self, old: Vec<u8>, new: Vec<u8>, by: By) -> Result<bool> {
+        self.write(move |c, _| sealed::replace_key_check(c, &old, &new, &by)).await
+    }
+
+    async fn sealed_otherwise(
+        &self,
+        head: Vec<u8>,
+        after: Option<SealedAt>,
+        limit: u32,
+    ) -> Result<Vec<(SealedAt, Sealed)>> {
+        self.read(move |c| sealed::otherwise(c, &head, after, limit)).await
+    }
+
+    async fn reseal(&self, at: SealedAt, old: Sealed, new: Sealed) -> Result<bool> {
+        self.write(move |c, _| sealed::reseal(c, at, &old, &new)).await
     }
 
     async fn reserve_ids(&self, kind: IdKind, count: u32) -> Result<Range<i64>> {

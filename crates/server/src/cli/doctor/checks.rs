@@ -8,7 +8,7 @@ use postrider::{
     disk,
     instance::{ADMIN_TOKEN_FILE, DATABASE_FILE},
     transport::{Network, Transport},
-    vault::{KEY_FILE, KEY_VARIABLE, Vault},
+    vault::{KEY_FILE, KeySource, Vault},
 };
 use postrider_kernel::{Target, Timestamp, egress::EgressPolicy};
 use postrider_store::{
@@ -214,9 +214,11 @@ async fn open_shared(url: &DatabaseUrl) -> Result<Box<dyn Store>, Finding> {
 }
 
 async fn master_key(data_dir: &Path, store: &dyn Store, clock: Arc<dyn Clock>) -> Finding {
-    let from_environment = std::env::var(KEY_VARIABLE).ok().filter(|key| !key.is_empty());
-    match Vault::open(data_dir, from_environment, store, false, clock).await {
-        Ok(_) => Well("it is the one that the database was encrypted with".to_owned()),
+    match Vault::open(KeySource::find(data_dir), store, false, clock).await {
+        Ok(vault) => Well(format!(
+            "it is the one that the database was encrypted with; its fingerprint is {}",
+            vault.current()
+        )),
         Err(error) => Bad(error.to_string()),
     }
 }
