@@ -1,155 +1,179 @@
-//! Which addresses a delivery may dial. Everything that is not public is forbidden, unless the operator allowed it.
+//! Where a delivery may go. Everything that is not public is forbidden, unless the operator allowed it; what the operator
+//! denied is forbidden whatever else holds.
 //!
 //! The check is on addresses, where the connection is made: a name is resolved first, and refused when any of its
-//! addresses is forbidden, so that neither a mixed answer nor a second look-up can lead to a forbidden place.
+//! addresses is forbidden, so that neither a mixed answer nor a second look-up can lead to a forbidden place. Which blocks
+//! are not public is in [`blocks`], and what a proxy's answer means in [`proxy`]; resolving and dialling are not here.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+pub mod blocks;
+#[cfg(any(test, feature = "corpus"))]
+pub mod corpus;
+pub mod proxy;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
-const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
-    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
-}
+use crate::{Target, endpoint::TargetHost};
 
-const fn v6(high: [u16; 3], prefix: u8) -> Ipv6Net {
-    Ipv6Net::new_assert(Ipv6Addr::new(high[0], high[1], high[2], 0, 0, 0, 0, 0), prefix)
-}
-
-/// IPv4 that is not global unicast (IANA special-purpose registry, RFC 6890).
-const FORBIDDEN_V4: [Ipv4Net; 15] = [
-    v4(0, 0, 0, 0, 8),       // this network
-    v4(10, 0, 0, 0, 8),      // private
-    v4(100, 64, 0, 0, 10),   // carrier-grade NAT
-    v4(127, 0, 0, 0, 8),     // loopback
-    v4(169, 254, 0, 0, 16),  // link-local, where clouds keep their metadata
-    v4(172, 16, 0, 0, 12),   // private
-    v4(192, 0, 0, 0, 24),    // protocol assignments
-    v4(192, 0, 2, 0, 24),    // documentation
-    v4(192, 88, 99, 0, 24),  // 6to4 relays
-    v4(192, 168, 0, 0, 16),  // private
-    v4(198, 18, 0, 0, 15),   // benchmarking
-    v4(198, 51, 100, 0, 24), // documentation
-    v4(203, 0, 113, 0, 24),  // documentation
-    v4(224, 0, 0, 0, 4),     // multicast
-    v4(240, 0, 0, 0, 4),     // reserved, and broadcast
-];
-
-/// The only IPv6 block that is global unicast. Loopback, ULA, link-local, multicast and NAT64 lie outside.
-const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
-
-/// Parts of [`GLOBAL_V6`] that are not.
-const FORBIDDEN_V6: [Ipv6Net; 4] = [
-    v6([0x2001, 0, 0], 23), // protocol assignments: Teredo, ORCHID, benchmarking
-    v6([0x2001, 0x0db8, 0], 32), // documentation
-    v6([0x2002, 0, 0], 16), // 6to4
-    v6([0x3fff, 0, 0], 20), // documentation
-];
-
-/// The addresses that may be dialled.
-#[derive(Clone, Debug, Default)]
+/// What deliveries may reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EgressPolicy {
-    allowed: Vec<IpNet>,
+    /// Blocks that may be reached though they are not public.
+    pub allowed: Vec<IpNet>,
+    /// Blocks that may not be reached, public or allowed as they may be.
+    pub denied: Vec<IpNet>,
+    /// The ports that may be dialled; every one when there is none.
+    pub ports: Ports,
+    /// Whether a target has to be https.
+    pub requires_https: bool,
 }
 
-/// An address that may not be dialled.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error(
-    "deliveries to {0} are not allowed: it is not a public address, and --egress-allow does not list it"
-)]
-pub struct Forbidden(pub IpAddr);
+/// Ranges of ports. None at all stands for every port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ports(pub Vec<RangeInclusive<u16>>);
+
+/// A target that may not be reached.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("deliveries to {host} are not allowed: {reason}")]
+pub struct Forbidden {
+    /// The host, as the target names it. What a name resolves to stays untold: a stranger could ask for the names inside.
+    pub host: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why something may not be reached.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Reason {
+    /// Its address is not global unicast, and was not allowed.
+    #[error(
+        "its address is not a public one ({kind}, {block}), and --egress-allow does not list it"
+    )]
+    NotPublic {
+        /// What the block is for.
+        kind: &'static str,
+        /// The block that the address is in.
+        block: IpNet,
+    },
+    /// The operator denied its address.
+    #[error("--egress-deny lists {0}")]
+    Denied(IpNet),
+    /// The operator listed the ports, and not this one.
+    #[error("port {0} is none of --egress-ports, which lists {1}")]
+    Port(u16, Ports),
+    /// The operator wants TLS.
+    #[error("--require-https demands an https URL")]
+    NotHttps,
+}
 
 impl EgressPolicy {
-    /// Public addresses, and these blocks besides.
-    pub fn new(allowed: Vec<IpNet>) -> Self {
-        Self { allowed }
-    }
-
     /// Everything: for a command line that calls its own server.
     pub fn anywhere() -> Self {
-        Self::new(vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())])
+        let allowed = vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+        Self { allowed, ..Self::default() }
     }
 
-    /// Checks one address. An IPv4 address in IPv6 clothes (`::ffff:10.0.0.1`) is judged as the IPv4 address it is.
-    pub fn check(&self, address: IpAddr) -> Result<(), Forbidden> {
+    /// Checks one address. An IPv4 address in IPv6 clothes is judged as what it is: where it is written out
+    /// (`::ffff:10.0.0.1`) as that alone, and where a gateway would unwrap it (NAT64, 6to4, Teredo) as both.
+    ///
+    /// # Errors
+    /// Why it may not be dialled.
+    pub fn check(&self, address: IpAddr) -> Result<(), Reason> {
         let plain = address.to_canonical();
-        if is_public(plain) || self.allowed.iter().any(|block| block.contains(&plain)) {
-            Ok(())
+        self.check_plain(plain)?;
+        match plain {
+            IpAddr::V6(v6) => blocks::embedded(v6).map_or(Ok(()), |v4| self.check_plain(v4.into())),
+            IpAddr::V4(_) => Ok(()),
+        }
+    }
+
+    fn check_plain(&self, address: IpAddr) -> Result<(), Reason> {
+        let listed = |list: &[IpNet]| list.iter().find(|block| block.contains(&address)).copied();
+        if let Some(block) = listed(&self.denied) {
+            return Err(Reason::Denied(block));
+        }
+        match blocks::not_public(address) {
+            Some((block, kind)) if listed(&self.allowed).is_none() => {
+                Err(Reason::NotPublic { kind, block })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks what a target says by itself: scheme, port, and its host where that is an address or `localhost`. Whether a
+    /// name leads to a forbidden place shows only when it is resolved.
+    ///
+    /// # Errors
+    /// Why it may not be reached.
+    pub fn check_target(&self, target: &Target) -> Result<(), Forbidden> {
+        let checked = if self.requires_https && !target.is_https() {
+            Err(Reason::NotHttps)
+        } else if !self.ports.allow(target.port()) {
+            Err(Reason::Port(target.port(), self.ports.clone()))
         } else {
-            Err(Forbidden(address))
-        }
+            match target.host() {
+                TargetHost::Address(address) => self.check(address),
+                TargetHost::Name(name) if is_localhost(name) => self.loopback().map(drop),
+                TargetHost::Name(_) => Ok(()),
+            }
+        };
+        checked.map_err(|reason| Forbidden { host: target.host().to_string(), reason })
+    }
+
+    /// Checks all addresses of a target's name: one that is forbidden forbids it.
+    ///
+    /// # Errors
+    /// Why it may not be reached.
+    pub fn check_all(&self, target: &Target, addresses: &[IpAddr]) -> Result<(), Forbidden> {
+        let checked = addresses.iter().try_for_each(|&address| self.check(address));
+        checked.map_err(|reason| Forbidden { host: target.host().to_string(), reason })
+    }
+
+    /// Where `localhost` leads: those of this machine's two loopback addresses that are allowed. It is this machine by
+    /// definition (RFC 6761, section 6.3): no resolver has a say, so that the rule against mixed answers has nothing to
+    /// guard, and an operator who allowed one loopback address gets that one.
+    ///
+    /// # Errors
+    /// When neither is allowed.
+    pub fn loopback(&self) -> Result<Vec<IpAddr>, Reason> {
+        let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let both = [v4, IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let allowed: Vec<_> =
+            both.into_iter().filter(|&address| self.check(address).is_ok()).collect();
+        if allowed.is_empty() { self.check(v4).map(|()| allowed) } else { Ok(allowed) }
     }
 }
 
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => !FORBIDDEN_V4.iter().any(|block| block.contains(&v4)),
-        IpAddr::V6(v6) => {
-            GLOBAL_V6.contains(&v6) && !FORBIDDEN_V6.iter().any(|block| block.contains(&v6))
-        }
+/// Whether a name is `localhost` or below it.
+pub fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_below = || name.to_ascii_lowercase().ends_with(".localhost");
+    name.eq_ignore_ascii_case("localhost") || is_below()
+}
+
+impl Ports {
+    fn allow(&self, port: u16) -> bool {
+        self.0.is_empty() || self.0.iter().any(|range| range.contains(&port))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_public_addresses_are_allowed() {
-        let policy = EgressPolicy::default();
-        let allows = |text: &str| policy.check(text.parse().unwrap()).is_ok();
-        for public in
-            ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8"]
-        {
-            assert!(allows(public), "{public}");
+impl fmt::Display for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, range) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { ", " };
+            match (range.start(), range.end()) {
+                (first, last) if first == last => write!(f, "{comma}{first}")?,
+                (first, last) => write!(f, "{comma}{first}-{last}")?,
+            }
         }
-        for forbidden in [
-            "0.0.0.0",
-            "10.1.2.3",
-            "100.64.0.1",
-            "127.0.0.1",
-            "127.255.255.254",
-            "169.254.169.254",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.0.0.1",
-            "192.0.2.1",
-            "192.88.99.1",
-            "192.168.1.1",
-            "198.18.0.1",
-            "198.51.100.1",
-            "203.0.113.9",
-            "224.0.0.1",
-            "240.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "::ffff:127.0.0.1",
-            "::ffff:169.254.169.254",
-            "::127.0.0.1",
-            "64:ff9b::7f00:1",
-            "fc00::1",
-            "fd12::1",
-            "fe80::1",
-            "fec0::1",
-            "ff02::1",
-            "2001::1",
-            "2001:db8::1",
-            "2002:7f00:1::",
-            "3fff::1",
-            "4000::1",
-        ] {
-            assert!(!allows(forbidden), "{forbidden}");
-        }
-    }
-
-    #[test]
-    fn the_operator_may_allow_more() {
-        let policy =
-            EgressPolicy::new(vec!["127.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]);
-        let allows = |text: &str| policy.check(text.parse().unwrap()).is_ok();
-        assert!(allows("127.0.0.1") && allows("::ffff:127.0.0.1") && allows("fd12::1"));
-        assert!(!allows("10.0.0.1") && !allows("::1"));
-        assert!(EgressPolicy::anywhere().check("::1".parse().unwrap()).is_ok());
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! An endpoint's target: the URL that receives its POSTs.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use thiserror::Error;
 use url::{Host, Url};
@@ -130,6 +130,15 @@ pub enum TargetHost<'a> {
     Address(IpAddr),
     /// A name to resolve, in ASCII.
     Name(&'a str),
+}
+
+impl fmt::Display for TargetHost<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 #[cfg(test)]

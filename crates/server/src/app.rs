@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use postrider_kernel::egress::EgressPolicy;
 use postrider_store::Store;
 use url::Url;
 
@@ -12,6 +11,7 @@ use crate::{
     api::{admission::Admission, auth::Credentials, health::Readiness},
     clock::Clock,
     directory::Directory,
+    egress::Egress,
     publish::Publisher,
 };
 
@@ -27,8 +27,8 @@ pub struct App {
     pub publisher: Publisher,
     /// Changes endpoints, secrets and catalogues.
     pub admin: Admin,
-    /// Which literal addresses a target may name.
-    pub egress: Arc<EgressPolicy>,
+    /// Which targets may be named.
+    pub egress: Arc<Egress>,
     /// How the API answers.
     pub options: ApiOptions,
     /// Credentials that were checked, and still hold.

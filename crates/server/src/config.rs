@@ -11,8 +11,14 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::HeaderName;
 use ipnet::IpNet;
-use postrider_kernel::{RetrySchedule, request::SIGNATURE_HEADER};
+use postrider_kernel::{
+    RetrySchedule,
+    egress::{EgressPolicy, proxy::Exception},
+    request::SIGNATURE_HEADER,
+};
 use url::Url;
+
+use crate::proxy::ProxyUrl;
 
 pub use settings::{Form, SETTINGS, Setting};
 pub use sources::{ConfigError, Origin, Sources, load};
@@ -30,8 +36,18 @@ pub struct Config {
     pub database_url: Option<DatabaseUrl>,
     /// What this node does.
     pub role: NodeRole,
-    /// Blocks that deliveries may reach though they are not public.
-    pub egress_allow: Vec<IpNet>,
+    /// What deliveries may reach.
+    pub egress: EgressPolicy,
+    /// The proxy that deliveries go through.
+    pub egress_proxy: Option<ProxyUrl>,
+    /// What is dialled directly all the same.
+    pub egress_proxy_except: Vec<Exception>,
+    /// Whether the proxy is told names, and vets what they resolve to.
+    pub egress_proxy_vets: bool,
+    /// Who resolves names; the system's own resolvers when there is none.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Root certificates besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// The timestamped list's header.
     pub signature_header: HeaderName,
     /// When a failed delivery is tried again.
@@ -147,7 +163,12 @@ impl Default for Config {
             data_dir: "./postrider-data".into(),
             database_url: None,
             role: NodeRole::All,
-            egress_allow: Vec::new(),
+            egress: EgressPolicy::default(),
+            egress_proxy: None,
+            egress_proxy_except: Vec::new(),
+            egress_proxy_vets: false,
+            dns_servers: Vec::new(),
+            ca_file: None,
             signature_header: SIGNATURE_HEADER.parse().expect("it is a valid header name"),
             retry_schedule: RetrySchedule::default(),
             connect_timeout: Duration::from_secs(5),

@@ -32,8 +32,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How long a worker waits after a try that got no answer.
 const UNANSWERED_PAUSE: Duration = Duration::from_millis(5);
 
-/// How long to wait when this machine has no more sockets.
-const SHORTAGE_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait when this machine has no more sockets, or the egress proxy fails.
+const NO_WAY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What delivering needs.
 pub struct Deliverer {
@@ -132,6 +132,8 @@ impl Held {
     }
 }
 
+/// Whether connections to one may be used for the other: no change of how the two ends prove themselves may be outlived by
+/// a connection that was made before.
 fn is_same_place(one: &EndpointView, other: &EndpointView) -> bool {
     one.target == other.target && one.ssl_cert_verification == other.ssl_cert_verification
 }
@@ -148,8 +150,8 @@ enum Reason {
     /// Its endpoint was deactivated, a drain held it up, or this node may not sign just now: it is still owed, and no try
     /// was used up.
     Postponed,
-    /// This machine has no socket, port or memory for it.
-    Shortage,
+    /// This machine has no socket, port or memory for it, or the egress proxy fails.
+    NoWay,
     /// Its endpoint was deleted.
     Gone,
     /// Its lease is lost: others deliver it.
@@ -186,7 +188,7 @@ impl Worker {
                 Turn::Job(job, refill) => {
                     self.ask_for_more(refill);
                     if let Some(job) = self.deliver(*job, permit).await {
-                        self.wait_for_sockets(job).await;
+                        self.wait_for_a_way(job).await;
                     }
                 }
                 Turn::Empty => {}
@@ -254,7 +256,7 @@ impl Worker {
         }
     }
 
-    /// Attempts a delivery. It is handed back when this machine has no socket for it.
+    /// Attempts a delivery. It is handed back when there is no way for it.
     async fn deliver(&mut self, job: Job, permit: Permit) -> Option<Job> {
         self.in_hand = Some((job.delivery.id, job.delivery.lease));
         match self.attempt(&job).await {
@@ -266,7 +268,7 @@ impl Worker {
                 }
             }
             Tried::Not(Reason::Postponed) => self.give_back(job),
-            Tried::Not(Reason::Shortage) => return Some(job),
+            Tried::Not(Reason::NoWay) => return Some(job),
             // What is owed to a deleted endpoint is purged with it.
             Tried::Not(Reason::Gone | Reason::Lost) => {}
         }
@@ -287,11 +289,11 @@ impl Worker {
     }
 
     /// Gives a delivery back after a while, without a permit, so that those who have connections go on.
-    async fn wait_for_sockets(&mut self, job: Job) {
+    async fn wait_for_a_way(&mut self, job: Job) {
         tokio::select! {
             biased;
             () = self.deliverer.stopping.cancelled() => {}
-            () = self.deliverer.clock.sleep(SHORTAGE_PAUSE) => {}
+            () = self.deliverer.clock.sleep(NO_WAY_PAUSE) => {}
         }
         self.give_back(job);
         self.in_hand = None;
@@ -322,7 +324,12 @@ impl Worker {
                 Err(NotConnected::Shortage(error)) => {
                     let endpoint = job.delivery.endpoint;
                     tracing::error!(%endpoint, "this machine can't connect now, and tries again: {error}");
-                    return Tried::Not(Reason::Shortage);
+                    return Tried::Not(Reason::NoWay);
+                }
+                Err(NotConnected::Proxy(detail)) => {
+                    let endpoint = job.delivery.endpoint;
+                    tracing::debug!(%endpoint, "the egress proxy fails: {detail}");
+                    return Tried::Not(Reason::NoWay);
                 }
             };
             let sent = match self.sign_and_send(job, begun).await {
@@ -373,8 +380,7 @@ impl Worker {
         }
         // The old one is closed first, so that a lane never has more connections than workers.
         self.held = None;
-        let connecting =
-            self.deliverer.transport.connect(&view.target, view.ssl_cert_verification, limit);
+        let connecting = self.deliverer.transport.connect(view.destination(), limit);
         self.held = Some(Held { connection: connecting.await?, view: view.clone() });
         Ok(false)
     }
@@ -396,7 +402,7 @@ impl Worker {
         let Some(signing) = &view.signing else { return Err(Unsigned::Not(Reason::Postponed)) };
         let (event, payload) = (job.delivery.event, &job.delivery.payload);
         let signed = signing.template.sign(event, payload, &signing.signer, sent_at);
-        let peer_address = Some(held.connection.peer().to_string());
+        let peer_address = held.connection.peer().map(|peer| peer.to_string());
         let (outcome, may_be_repeated) =
             match held.connection.send(signed.request, pass, left).await {
                 Ok(answer) => (Outcome::Answered(answer), false),

@@ -26,7 +26,10 @@ use postrider_store::{
 };
 use zeroize::Zeroizing;
 
-use crate::vault::{Place, Vault};
+use crate::{
+    transport::Destination,
+    vault::{Place, Vault},
+};
 
 /// Everything that fan-out and delivery need to know, as of one moment.
 #[derive(Debug, Default)]
@@ -104,6 +107,11 @@ impl EndpointView {
     /// Whether what it is owed can be attempted.
     pub fn is_deliverable(&self) -> bool {
         self.is_active && self.signing.is_some()
+    }
+
+    /// Where its requests go, and how the connection is secured.
+    pub fn destination(&self) -> Destination<'_> {
+        Destination { target: &self.target, ssl_cert_verification: self.ssl_cert_verification }
     }
 
     /// Whether it would be made just so again. What couldn't be opened is worth another try.

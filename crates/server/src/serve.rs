@@ -10,7 +10,6 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use postrider_kernel::egress::EgressPolicy;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::add_extension::AddExtension;
@@ -24,6 +23,7 @@ use crate::{
     directory::{Composing, Directory},
     disk::Reserve,
     dispatch::{Dispatch, Notes},
+    egress::Egress,
     ids::Ids,
     instance::Instance,
     lanes::{Bounds, Lanes},
@@ -163,7 +163,7 @@ impl Service {
             Some(shared) => shared.clone(),
             None => instance.clock.clone(),
         };
-        let egress = Arc::new(EgressPolicy::new(config.egress_allow.clone()));
+        let egress = Arc::new(Egress::new(&config));
         let (notes, heard) = Notes::channel();
         let ids = Arc::new(Ids::new(instance.store.clone()));
         let lanes = Arc::new(Lanes::new(Bounds {
@@ -188,7 +188,7 @@ impl Service {
         let deliverer = Arc::new(Deliverer {
             store: instance.store.clone(),
             directory: directory.clone(),
-            transport: Arc::new(Network::new(egress.clone(), config.connect_timeout)?),
+            transport: Arc::new(Network::new(&config, egress.clone())?),
             clock: clock.clone(),
             ids: ids.clone(),
             notes: notes.clone(),

@@ -1,13 +1,11 @@
 //! Endpoints: list, create, get, update, delete, search (rows 1 to 6 and 8).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use postrider_kernel::{
     EndpointId, EventType, SigningSecret, Target, Timestamp,
     egress::EgressPolicy,
-    endpoint::{DESCRIPTION_LENGTH_MAX, InvalidTarget, TARGET_LENGTH_MAX, TargetHost},
+    endpoint::{DESCRIPTION_LENGTH_MAX, InvalidTarget, TARGET_LENGTH_MAX},
     request::RequestTemplate,
     signature::SignatureAlgorithms,
 };
@@ -145,11 +143,13 @@ fn ordering_field(name: &str) -> Option<EndpointField> {
 async fn create(call: &mut Call) -> Answer {
     let body = call.read_body().await?;
     let (tenant, by) = (call.tenant()?, call.by()?);
-    let written = Written::read(&body, &tenant, &[], &call.api.app.egress, Manner::Creates)?;
+    let written =
+        Written::read(&body, &tenant, &[], call.api.app.egress.policy(), Manner::Creates)?;
     // `read` has refused a body without the required fields.
     let (Some(target), Some(event_types)) = (written.target, written.event_types) else {
         return Err(ApiError::Internal("a required field got lost".into()));
     };
+    check_names(call, Some(&target)).await?;
     let draft = EndpointDraft {
         is_active: written.is_active.unwrap_or(true),
         target,
@@ -179,7 +179,9 @@ async fn update(call: &mut Call, endpoint: Endpoint) -> Answer {
     let (tenant, by) = (call.tenant()?, call.by()?);
     let manner = if call.method == Method::PUT { Manner::Replaces } else { Manner::Changes };
     let enabled = &endpoint.subscriptions;
-    let written = Written::read(&body, &tenant, enabled, &call.api.app.egress, manner)?;
+    let egress = call.api.app.egress.policy();
+    let written = Written::read(&body, &tenant, enabled, egress, manner)?;
+    check_names(call, written.target.as_ref()).await?;
     let change = EndpointChange {
         is_active: written.is_active,
         target: written.target,
@@ -192,6 +194,14 @@ async fn update(call: &mut Call, endpoint: Endpoint) -> Answer {
     let admin = &call.api.app.admin;
     let changed = admin.update_endpoint(tenant.id, endpoint.id, change, by).await?;
     shown(StatusCode::OK, &changed.ok_or(ApiError::NotFound)?)
+}
+
+/// Refuses a target whose name leads to a place that the egress policy forbids. It may lead elsewhere tomorrow: it is
+/// resolved, and judged, for each connection.
+async fn check_names(call: &Call, target: Option<&Target>) -> Result<(), ApiError> {
+    let Some(target) = target else { return Ok(()) };
+    let checked = call.api.app.egress.check(target).await;
+    checked.map_err(|forbidden| ApiError::of_field("target", forbidden.to_string()))
 }
 
 async fn delete(call: &Call, id: EndpointId) -> Answer {
@@ -292,31 +302,8 @@ fn target(value: Json<'_>, egress: &EgressPolicy) -> Result<Target, Problem> {
     let any_header = (HeaderName::from_static("x"), HeaderValue::from_static("x"));
     RequestTemplate::new(&target, any_header.0, any_header.1)
         .map_err(|_| Problem::text("Enter a valid URL."))?;
-    check_egress(&target, egress).map_err(Problem::text)?;
+    egress.check_target(&target).map_err(|forbidden| Problem::text(forbidden.to_string()))?;
     Ok(target)
-}
-
-/// Refuses what the egress policy is known to refuse later. Other names are resolved, and judged, for each connection.
-fn check_egress(target: &Target, egress: &EgressPolicy) -> Result<(), String> {
-    match target.host() {
-        TargetHost::Address(address) => egress.check(address).map_err(|error| error.to_string()),
-        TargetHost::Name(name) if is_localhost(name) => {
-            let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            if loopback.into_iter().any(|address| egress.check(address).is_ok()) {
-                return Ok(());
-            }
-            Err(format!(
-                "deliveries to {name} are not allowed: it is not a public address, and --egress-allow does not list it"
-            ))
-        }
-        TargetHost::Name(_) => Ok(()),
-    }
-}
-
-/// Names that mean this machine, whatever a resolver says (RFC 6761, section 6.3).
-fn is_localhost(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// Converts `signature_algorithms`: their names, in any order.

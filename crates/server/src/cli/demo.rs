@@ -18,6 +18,7 @@ use postrider::{
 };
 use postrider_kernel::{
     SigningSecret,
+    egress::EgressPolicy,
     request::SIGNATURE_HEADER,
     signature::{Tolerance, WEBHOOK_ID},
 };
@@ -119,7 +120,7 @@ fn config(listen: SocketAddr, directory: &std::path::Path) -> anyhow::Result<Con
     Ok(Config {
         listen,
         data_dir: directory.join("data"),
-        egress_allow: vec!["127.0.0.0/8".parse()?],
+        egress: EgressPolicy { allowed: vec!["127.0.0.0/8".parse()?], ..EgressPolicy::default() },
         retry_schedule: RETRY_SCHEDULE.parse()?,
         ..Config::default()
     })

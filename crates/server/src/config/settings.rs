@@ -1,13 +1,20 @@
 //! The table of options, and how each value is read and checked. Where values come from is not here.
 
-use std::{ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use http::HeaderName;
 use ipnet::IpNet;
-use postrider_kernel::RetrySchedule;
+use postrider_kernel::{RetrySchedule, egress::Ports};
 use url::Url;
 
 use super::{Catalogue, Config, DatabaseUrl, LogFormat, NodeRole};
+use crate::proxy::ProxyUrl;
 
 /// One option of `serve`.
 pub struct Setting {
@@ -58,7 +65,7 @@ impl Setting {
 }
 
 /// Every option of `serve` but `--config`, in the order of `--help` and of `postrider.example.toml`.
-pub static SETTINGS: [Setting; 18] = [
+pub static SETTINGS: [Setting; 26] = [
     Setting {
         key: "listen",
         value_name: "ADDR",
@@ -107,7 +114,71 @@ pub static SETTINGS: [Setting; 18] = [
         help: "Lets deliveries reach these addresses though they are private, loopback or otherwise not public",
         form: Form::List,
         default: "",
-        take: |config, text| put(&mut config.egress_allow, blocks(text)),
+        take: |config, text| put(&mut config.egress.allowed, blocks(text)),
+    },
+    Setting {
+        key: "egress_deny",
+        value_name: "CIDR",
+        help: "Keeps deliveries from these addresses, whatever else allows them",
+        form: Form::List,
+        default: "",
+        take: |config, text| put(&mut config.egress.denied, blocks(text)),
+    },
+    Setting {
+        key: "egress_ports",
+        value_name: "PORTS",
+        help: "The only ports that deliveries may reach, such as 443 or 8000-8999; none: every port",
+        form: Form::List,
+        default: "",
+        take: |config, text| put(&mut config.egress.ports, ports(text)),
+    },
+    Setting {
+        key: "require_https",
+        value_name: "BOOL",
+        help: "Whether the target of an endpoint has to be https",
+        form: Form::Switch,
+        default: "false",
+        take: |config, text| put(&mut config.egress.requires_https, parse(text, "true or false")),
+    },
+    Setting {
+        key: "egress_proxy",
+        value_name: "URL",
+        help: "The HTTP proxy that deliveries go through by CONNECT, http://user:password@host:port",
+        form: Form::Secret,
+        default: "",
+        take: |config, text| put(&mut config.egress_proxy, ProxyUrl::parse(text)),
+    },
+    Setting {
+        key: "egress_proxy_except",
+        value_name: "HOST",
+        help: "What deliveries reach without the proxy: blocks of addresses, and names with all that is below them",
+        form: Form::List,
+        default: "",
+        take: |config, text| put(&mut config.egress_proxy_except, list(text)),
+    },
+    Setting {
+        key: "egress_proxy_vets",
+        value_name: "BOOL",
+        help: "Whether the proxy is told names instead of vetted addresses, and alone decides what they may lead to",
+        form: Form::Switch,
+        default: "false",
+        take: |config, text| put(&mut config.egress_proxy_vets, parse(text, "true or false")),
+    },
+    Setting {
+        key: "dns_server",
+        value_name: "ADDR",
+        help: "Who resolves the names of targets, an address with or without a port; none: the system's configuration",
+        form: Form::List,
+        default: "",
+        take: |config, text| put(&mut config.dns_servers, dns_servers(text)),
+    },
+    Setting {
+        key: "ca_file",
+        value_name: "FILE",
+        help: "Root certificates in PEM form that receivers may be certified by, besides those of the system",
+        form: Form::Value,
+        default: "",
+        take: |config, text| put(&mut config.ca_file, Ok(path(text))),
     },
     Setting {
         key: "signature_header",
@@ -246,12 +317,50 @@ fn role(text: &str) -> Result<NodeRole, String> {
     }
 }
 
+fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| text.into())
+}
+
 fn blocks(text: &str) -> Result<Vec<IpNet>, String> {
-    let block = |part: &str| match part.trim().parse() {
-        Ok(block) => Ok(block),
-        Err(_) => Err(format!("{part:?} is no block of addresses such as 10.0.0.0/8 or ::1/128")),
+    each(text, |part| {
+        part.parse()
+            .map_err(|_| format!("{part:?} is no block of addresses such as 10.0.0.0/8 or ::1/128"))
+    })
+}
+
+fn list<T: FromStr<Err = String>>(text: &str) -> Result<Vec<T>, String> {
+    each(text, str::parse)
+}
+
+/// Reads values that commas separate.
+fn each<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(read).collect()
+}
+
+fn ports(text: &str) -> Result<Ports, String> {
+    let port = |text: &str| text.trim().parse().ok().filter(|port| *port > 0);
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let range = port(first)?..=port(last)?;
+        (!range.is_empty()).then_some(range)
     };
-    text.split(',').filter(|part| !part.trim().is_empty()).map(block).collect()
+    let read = |part: &str| {
+        range(part).ok_or_else(|| {
+            format!("{part:?} is no port from 1 to 65535, and no range such as 8000-8999")
+        })
+    };
+    each(text, read).map(Ports)
+}
+
+fn dns_servers(text: &str) -> Result<Vec<SocketAddr>, String> {
+    let with_port = |part: &str| part.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    each(text, |part| {
+        part.parse().or_else(|_| with_port(part)).map_err(|_| {
+            format!(
+                "{part:?} is no address such as 192.0.2.53, 192.0.2.53:5353 or [2001:db8::53]:53"
+            )
+        })
+    })
 }
 
 /// Headers that HTTP, or the request itself, already gives a meaning.
@@ -366,6 +475,14 @@ mod tests {
         );
         check("role", &["all", "api", "worker"], &["", "both"]);
         check("egress_allow", &["", "10.0.0.0/8", "127.0.0.1/32,::1/128"], &["10.0.0.0", "x/8"]);
+        check(
+            "egress_ports",
+            &["", "443", "80,8000-8999"],
+            &["0", "x", "2-1", "65536", "1-", "1-2-3"],
+        );
+        check("egress_proxy", &["", "http://u:p@proxy:3128"], &["proxy:3128", "https://proxy"]);
+        check("egress_proxy_except", &["", "10.0.0.0/8,.corp.example"], &["a b", "*.example"]);
+        check("dns_server", &["", "1.1.1.1,[::1]:5353", "::1"], &["ns.example", "1.1.1.1:x"]);
         check(
             "signature_header",
             &["X-Hook-Signature", "signature"],

@@ -67,6 +67,12 @@ pub enum ConfigError {
         "--role is for nodes that share a Postgres: name it with --database-url, or leave the role away"
     )]
     LonelyRole,
+    /// What is said of a proxy that there isn't.
+    #[error(
+        "--egress-proxy-except and --egress-proxy-vets say something of the egress proxy: name it with --egress-proxy, or \
+         leave them away"
+    )]
+    NoProxy,
     /// The file can't be read.
     #[error("the configuration file {0} can't be read: {1}; name another one with --config")]
     Unreadable(PathBuf, std::io::Error),
@@ -105,6 +111,10 @@ pub fn load(sources: &Sources<'_>) -> Result<Config, ConfigError> {
     }
     if config.role != NodeRole::All && config.database_url.is_none() {
         return Err(ConfigError::LonelyRole);
+    }
+    let speaks_of_a_proxy = config.egress_proxy_vets || !config.egress_proxy_except.is_empty();
+    if speaks_of_a_proxy && config.egress_proxy.is_none() {
+        return Err(ConfigError::NoProxy);
     }
     Ok(config)
 }
@@ -230,11 +240,11 @@ mod tests {
     fn lists_are_arrays_in_the_file_and_commas_elsewhere() {
         let file = "egress_allow = ['10.0.0.0/8', '::1/128']\nretry_schedule = [1, 0.5]";
         let config = load_with(&[], &[], file).unwrap();
-        assert_eq!(config.egress_allow.len(), 2);
+        assert_eq!(config.egress.allowed.len(), 2);
         assert_eq!(config.retry_schedule.to_string(), "1,0.5");
         let config =
             load_with(&[], &[("POSTRIDER_EGRESS_ALLOW", "10.0.0.0/8,::1/128")], "").unwrap();
-        assert_eq!(config.egress_allow.len(), 2);
+        assert_eq!(config.egress.allowed.len(), 2);
         assert_eq!(load_with(&[], &[], "catalogue = 'none'").unwrap().catalogue, Catalogue::Empty);
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::Request;
 use postrider::{
     gate::Pass,
-    transport::{Connection, NotConnected, Transport, Unsent},
+    transport::{Connection, Destination, NotConnected, Transport, Unsent},
 };
 use postrider_kernel::{
     Failure, Target,
@@ -136,11 +136,10 @@ impl SimNetwork {
 impl Transport for SimNetwork {
     async fn connect(
         &self,
-        target: &Target,
-        _: bool,
+        destination: Destination<'_>,
         limit: Duration,
     ) -> Result<Box<dyn Connection>, NotConnected> {
-        let place = place_of(&target.host_header());
+        let place = place_of(&destination.target.host_header());
         let limit = limit.min(CONNECT_TIMEOUT);
         let reached = async {
             match self.reception(place) {
@@ -179,8 +178,8 @@ struct SimConnection {
 
 #[async_trait]
 impl Connection for SimConnection {
-    fn peer(&self) -> SocketAddr {
-        SocketAddr::from(([192, 0, 2, 1], 80))
+    fn peer(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::from(([192, 0, 2, 1], 80)))
     }
 
     fn is_reusable(&mut self) -> bool {

@@ -2,7 +2,10 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod cable;
+pub mod certificates;
 pub mod client;
+pub mod dns;
+pub mod proxy;
 pub mod receiver;
 
 use std::{
@@ -18,8 +21,8 @@ use postrider_store::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
 };
 
 use client::Client;
@@ -66,6 +69,35 @@ impl Server {
         }
         let (child, url) = spawn(&data_dir, &args, None).await;
         Self { child, url, data_dir, args, _directory: directory, database }
+    }
+
+    /// Starts a server that may deliver to what `args` allow, and to nothing else that is not public.
+    pub async fn start_guarded(args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().join("data");
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let (child, url) = spawn_guarded(&data_dir, &args).await;
+        Self { child, url, data_dir, args, _directory: directory, database: None }
+    }
+
+    /// Starts a server as [`Server::start`] does, with its log to look into.
+    pub async fn start_and_listen(args: &[&str]) -> (Self, Log) {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().join("data");
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let mut command = Command::new(binary());
+        command.args(["serve", "--egress-allow", "127.0.0.0/8"]);
+        command.env("RUST_LOG", "info").stderr(Stdio::piped());
+        let (mut child, url) = serve(command, &data_dir, &args).await;
+        let log = Log(BufReader::new(child.stderr.take().unwrap()).lines());
+        (Self { child, url, data_dir, args, _directory: directory, database: None }, log)
+    }
+
+    /// Starts a guarded server again on the same directory, with other options.
+    pub async fn restart_guarded(&mut self, args: &[&str]) {
+        self.child.kill().await.unwrap();
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        (self.child, self.url) = spawn_guarded(&self.data_dir, &self.args).await;
     }
 
     /// Starts a node on a database that it shares with others, and so their master key.
@@ -187,14 +219,30 @@ async fn spawn(data_dir: &Path, args: &[String], open_files: Option<usize>) -> (
             shell
         }
     };
-    command.args(["serve", "--listen", "127.0.0.1:0"]);
-    command.args(["--egress-allow", "127.0.0.0/8", "--data-dir"]);
+    command.args(["serve", "--egress-allow", "127.0.0.0/8"]);
+    serve(command, data_dir, args).await
+}
+
+async fn spawn_guarded(data_dir: &Path, args: &[String]) -> (Child, String) {
+    let mut command = Command::new(binary());
+    command.arg("serve");
+    serve(command, data_dir, args).await
+}
+
+/// Nobody resolves names there: a test that wants somebody to brings a server of its own.
+const NO_DNS_SERVER: &str = "127.0.0.1:1";
+
+async fn serve(mut command: Command, data_dir: &Path, args: &[String]) -> (Child, String) {
+    command.args(["--listen", "127.0.0.1:0", "--data-dir"]);
     command
         .arg(data_dir)
         .args(args)
-        .env("RUST_LOG", std::env::var("TEST_LOG").unwrap_or("error".into()))
+        .env("POSTRIDER_DNS_SERVER", NO_DNS_SERVER)
         .stdout(Stdio::piped())
         .kill_on_drop(true);
+    if command.as_std().get_envs().all(|(name, _)| name != "RUST_LOG") {
+        command.env("RUST_LOG", std::env::var("TEST_LOG").unwrap_or("error".into()));
+    }
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let url = loop {
@@ -206,6 +254,21 @@ async fn spawn(data_dir: &Path, args: &[String], open_files: Option<usize>) -> (
     // A pipe that nobody reads would one day fill up.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     (child, url)
+}
+
+/// A server's log.
+pub struct Log(Lines<BufReader<ChildStderr>>);
+
+impl Log {
+    /// The next line that contains this.
+    pub async fn line_with(&mut self, text: &str) -> String {
+        loop {
+            let line = self.0.next_line().await.unwrap().expect("the server runs");
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
 }
 
 impl Client {

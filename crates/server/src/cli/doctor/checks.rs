@@ -6,11 +6,12 @@ use postrider::{
     clock::Clock,
     config::{Config, DatabaseUrl},
     disk,
+    egress::Egress,
     instance::{ADMIN_TOKEN_FILE, DATABASE_FILE},
-    transport::{Network, Transport},
+    transport::{Destination, Network, Transport},
     vault::{KEY_FILE, KeySource, Vault},
 };
-use postrider_kernel::{Target, Timestamp, egress::EgressPolicy};
+use postrider_kernel::{Target, Timestamp};
 use postrider_store::{
     EndpointField, EndpointQuery, OrderBy, Store, StoreError, postgres::PostgresStore,
     sqlite::SqliteStore,
@@ -257,13 +258,21 @@ fn time(now: Timestamp, latest: Option<Timestamp>) -> Finding {
 
 /// Connects just as a delivery would.
 async fn reach(config: &Config, target: &Target) -> Finding {
-    let policy = Arc::new(EgressPolicy::new(config.egress_allow.clone()));
-    let network = match Network::new(policy, config.connect_timeout) {
+    let network = match Network::new(config, Arc::new(Egress::new(config))) {
         Ok(network) => network,
-        Err(error) => return Bad(error.to_string()),
+        Err(error) => return Bad(format!("{error:#}")),
     };
-    match network.connect(target, true, Duration::MAX).await {
-        Ok(connection) => Well(format!("{} is reached at {}", target.as_str(), connection.peer())),
+    let destination = Destination { target, ssl_cert_verification: true };
+    match network.connect(destination, Duration::MAX).await {
+        Ok(connection) => {
+            let place =
+                connection.peer().map_or("through the proxy".into(), |peer| format!("at {peer}"));
+            let by = config
+                .egress_proxy
+                .as_ref()
+                .map_or(String::new(), |url| format!(", with the egress proxy {url}"));
+            Well(format!("{} is reached {place}{by}", target.as_str()))
+        }
         Err(error) => Bad(format!("{} is not reached: {}", target.as_str(), error)),
     }
 }
