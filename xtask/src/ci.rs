@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 use crate::{
-    faults, interop,
+    egress, faults, interop, sbom,
     tools::{self, Cache},
 };
 
@@ -24,15 +24,17 @@ struct Step {
     run: fn(&Cache) -> anyhow::Result<Done>,
 }
 
-static STEPS: [Step; 12] = [
+static STEPS: [Step; 14] = [
     Step { name: "tools", run: tools::install },
     Step { name: "format", run: |_| cargo(&["fmt", "--all", "--check"]) },
     Step { name: "lint", run: lint },
     Step { name: "test", run: |_| cargo(&["test", "--workspace", "--locked"]) },
     Step { name: "postgres", run: test_on_postgres },
+    Step { name: "egress", run: egress::run },
     Step { name: "doc", run: doc },
     Step { name: "dependencies", run: dependencies },
     Step { name: "advisories", run: advisories },
+    Step { name: "sbom", run: sbom::run },
     Step { name: "release", run: release },
     Step { name: "release-test", run: release_test },
     Step { name: "faults", run: |_| faults::run_short().map(|()| Done::Passed) },

@@ -91,7 +91,7 @@ fn environment(cache: &Cache) -> PathBuf {
     cache.join("interop-venv")
 }
 
-fn checkout() -> &'static Path {
+pub fn checkout() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own)
 }

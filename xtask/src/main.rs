@@ -4,8 +4,10 @@
 #![forbid(unsafe_code)]
 
 mod ci;
+mod egress;
 mod faults;
 mod interop;
+mod sbom;
 mod sim;
 mod soak;
 mod stage;

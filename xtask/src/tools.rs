@@ -14,8 +14,9 @@ use crate::{
     interop,
 };
 
-/// The version that is installed where there is none.
-const CARGO_DENY: &str = "cargo-deny@0.20.2";
+/// The versions that are installed where there are none.
+const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
+const CARGO_CYCLONEDX: (&str, &str) = ("cargo-cyclonedx", "0.5.9");
 
 /// Where tools are kept between runs.
 pub struct Cache(PathBuf);
@@ -60,12 +61,19 @@ pub fn install(cache: &Cache) -> anyhow::Result<Done> {
             packages.push(tool);
         }
     }
+    if !works("ip", &["-V"]) {
+        packages.push("iproute2");
+    }
+    if !works("unshare", &["--version"]) {
+        packages.push("util-linux");
+    }
     install_packages(&packages)?;
     if !has_postgres() {
         bail!("the tests of the Postgres store need its server's binaries, initdb among them");
     }
     interop::prepare(cache)?;
     cargo_deny(cache)?;
+    cargo_cyclonedx(cache)?;
     Ok(Done::Passed)
 }
 
@@ -78,16 +86,32 @@ fn has_postgres() -> bool {
     has_debians() || works("initdb", &["--version"])
 }
 
-/// The `cargo-deny` of this machine, or that of the cache, which takes some minutes to build, once.
+/// The `cargo-deny` of this machine, or that of the cache.
 pub fn cargo_deny(cache: &Cache) -> anyhow::Result<Command> {
+    cargo_tool(cache, CARGO_DENY)
+}
+
+/// The `cargo-cyclonedx` of this machine, or that of the cache.
+pub fn cargo_cyclonedx(cache: &Cache) -> anyhow::Result<Command> {
+    cargo_tool(cache, CARGO_CYCLONEDX)
+}
+
+/// A tool of this machine, or that of the cache, which takes some minutes to build, once.
+fn cargo_tool(cache: &Cache, (name, version): (&str, &str)) -> anyhow::Result<Command> {
     let root = cache.join("tools");
-    let own = root.join("bin/cargo-deny");
-    if works("cargo-deny", &["--version"]) {
-        return Ok(Command::new("cargo-deny"));
+    let own = root.join("bin").join(name);
+    // Some of them answer only to the name by which cargo calls them.
+    let is_there = |program: &Path| {
+        let subcommand = name.trim_start_matches("cargo-");
+        works(program, &["--version"]) || works(program, &[subcommand, "--version"])
+    };
+    if is_there(Path::new(name)) {
+        return Ok(Command::new(name));
     }
-    if !works(&own, &["--version"]) {
+    if !is_there(&own) {
         let mut build = Command::new("cargo");
-        build.args(["install", "--locked", CARGO_DENY, "--root"]).arg(&root);
+        let wanted = format!("{name}@{version}");
+        build.args(["install", "--locked", &wanted, "--root"]).arg(&root);
         // Its objects are of no use to anybody else.
         check(build.env_remove("CARGO_TARGET_DIR"))?;
     }
@@ -120,10 +144,15 @@ fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether we are root.
+pub fn is_root() -> anyhow::Result<bool> {
+    let id = Command::new("id").arg("-u").output().context("id can't be run")?;
+    Ok(id.stdout.trim_ascii() == b"0")
+}
+
 /// A command as root: as we are, or by a sudo that asks nothing.
 fn as_root(program: &str) -> anyhow::Result<Command> {
-    let id = Command::new("id").arg("-u").output().context("id can't be run")?;
-    if id.stdout.trim_ascii() == b"0" {
+    if is_root()? {
         return Ok(Command::new(program));
     }
     if !works("sudo", &["-n", "true"]) {
