@@ -44,6 +44,8 @@ pub struct App {
 pub struct ApiOptions {
     /// What links begin with, where the operator named it.
     pub public_url: Option<Url>,
+    /// Whether clients come over https by themselves.
+    pub is_https: bool,
     /// Whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The largest request body, in bytes.

@@ -18,7 +18,7 @@ use postrider_kernel::{
 };
 use url::Url;
 
-use crate::proxy::ProxyUrl;
+use crate::{listener::CertificateFiles, proxy::ProxyUrl};
 
 pub use settings::{Form, SETTINGS, Setting};
 pub use sources::{ConfigError, Origin, Sources, load};
@@ -28,6 +28,10 @@ pub use sources::{ConfigError, Origin, Sources, load};
 pub struct Config {
     /// Where the API listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The chain of certificates of the API, if it is served over https.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key.
+    pub tls_key: Option<PathBuf>,
     /// What links begin with; the request's Host without it.
     pub public_url: Option<Url>,
     /// Where the database and the keys are.
@@ -109,6 +113,14 @@ pub enum Catalogue {
     File(PathBuf),
 }
 
+impl Config {
+    /// What the API is served over https with, if it is.
+    pub fn certificate(&self) -> Option<CertificateFiles> {
+        let (chain, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(CertificateFiles { chain, key })
+    }
+}
+
 impl DatabaseUrl {
     /// Reads a URL; an empty text is none.
     ///
@@ -159,6 +171,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tls_cert: None,
+            tls_key: None,
             public_url: None,
             data_dir: "./postrider-data".into(),
             database_url: None,

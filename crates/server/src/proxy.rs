@@ -283,9 +283,11 @@ mod tests {
         assert_eq!(authorization.to_str().unwrap(), "Basic bWU6cEBzcw==");
         assert_eq!(format!("{authorization:?}"), "Sensitive");
         assert_eq!(ProxyUrl::parse("").unwrap(), None);
-        for bad in ["proxy:3128", "https://proxy", "socks5://proxy", "http://proxy/x", "http://"] {
+        for bad in
+            ["proxy:3128", "https://proxy", "ftp://me:hidden@proxy", "http://me:hidden@proxy/x"]
+        {
             let refused = ProxyUrl::parse(bad).unwrap_err();
-            assert!(!refused.contains(bad), "{refused}");
+            assert!(!refused.contains("hidden"), "{refused}");
         }
     }
 }

@@ -10,7 +10,11 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::add_extension::AddExtension;
 
@@ -28,6 +32,7 @@ use crate::{
     instance::Instance,
     lanes::{Bounds, Lanes},
     life::Life,
+    listener::Https,
     node::{self, Node},
     permits::Permits,
     publish::Publisher,
@@ -145,6 +150,8 @@ impl Service {
     /// # Errors
     /// What keeps it from serving: an address in use, a store that can't be read.
     pub async fn start(config: Config, instance: Instance) -> anyhow::Result<Self> {
+        let https = config.certificate().map(Https::new).transpose();
+        let https = https.context("the certificate of --tls-cert can't be used")?;
         let listener = TcpListener::bind(config.listen).await.with_context(|| {
             format!("can't listen on {}; --listen chooses another address", config.listen)
         })?;
@@ -236,6 +243,7 @@ impl Service {
             egress,
             options: ApiOptions {
                 public_url: config.public_url.clone(),
+                is_https: config.tls_cert.is_some(),
                 trusted_proxies: config.trusted_proxies.clone(),
                 body_limit: config.body_limit,
                 require_password: config.require_password,
@@ -281,8 +289,13 @@ impl Service {
         loops.spawn(upkeep.run());
 
         let (closing, doors) = (CancellationToken::new(), TaskTracker::new());
+        let acceptor = https.as_ref().map(Https::acceptor).transpose()?;
+        if let Some(https) = https {
+            loops.spawn(https.renew(clock.clone(), stopping.clone()));
+        }
         doors.spawn(accept(
             listener,
+            acceptor,
             api::router(app.clone(), config.role),
             closing.clone(),
             clock.clone(),
@@ -338,6 +351,7 @@ impl Service {
 /// Takes connections until told to stop, and then waits for the requests that were begun.
 async fn accept(
     listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
     router: axum::Router,
     closing: CancellationToken,
     clock: Arc<dyn crate::clock::Clock>,
@@ -350,9 +364,21 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let served = graceful.watch(serve_connection(stream, peer, router.clone()));
+                // An answer is one write: nothing is gained by holding small packets back.
+                let _ = stream.set_nodelay(true);
+                let (watcher, router) = (graceful.watcher(), router.clone());
+                let secured = secure(acceptor.clone(), stream, closing.clone(), clock.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = served.await {
+                    let served = match secured.await {
+                        Secured::Plainly(stream) => {
+                            watcher.watch(serve_connection(stream, peer, router)).await
+                        }
+                        Secured::Tls(stream) => {
+                            watcher.watch(serve_connection(stream, peer, router)).await
+                        }
+                        Secured::Not => return,
+                    };
+                    if let Err(error) = served {
                         // A client that hangs up or speaks no HTTP is its own business.
                         tracing::debug!(%peer, "a connection ended: {error}");
                     }
@@ -383,14 +409,44 @@ fn go_on_rotating(
     }
 }
 
-type Connection = http1::Connection<
-    TokioIo<TcpStream>,
+/// A client's connection, as it came or over TLS.
+enum Secured {
+    Plainly(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// It came to nothing in time, or in HTTP where https is served.
+    Not,
+}
+
+async fn secure(
+    acceptor: Option<TlsAcceptor>,
+    stream: TcpStream,
+    closing: CancellationToken,
+    clock: Arc<dyn crate::clock::Clock>,
+) -> Secured {
+    let Some(acceptor) = acceptor else { return Secured::Plainly(stream) };
+    tokio::select! {
+        biased;
+        () = closing.cancelled() => Secured::Not,
+        () = clock.sleep(HEAD_TIMEOUT) => Secured::Not,
+        accepted = acceptor.accept(stream) => match accepted {
+            Ok(stream) => Secured::Tls(Box::new(stream)),
+            Err(error) => {
+                tracing::debug!("a client's handshake failed: {error}");
+                Secured::Not
+            }
+        },
+    }
+}
+
+type Connection<S> = http1::Connection<
+    TokioIo<S>,
     TowerToHyperService<AddExtension<axum::Router, axum::extract::ConnectInfo<SocketAddr>>>,
 >;
 
-fn serve_connection(stream: TcpStream, peer: SocketAddr, router: axum::Router) -> Connection {
-    // An answer is one write: nothing is gained by holding small packets back.
-    let _ = stream.set_nodelay(true);
+fn serve_connection<S>(stream: S, peer: SocketAddr, router: axum::Router) -> Connection<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let service = AddExtension::new(router, axum::extract::ConnectInfo(peer));
     http1::Builder::new()
         .timer(TokioTimer::new())

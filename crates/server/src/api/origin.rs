@@ -47,7 +47,8 @@ pub fn absolute_url(
         list.to_str().ok()?.rsplit(',').next().map(str::trim)
     };
     let is_scheme = |scheme: &&str| ["http", "https"].contains(scheme);
-    let scheme = forwarded("x-forwarded-proto").filter(is_scheme).unwrap_or("http");
+    let scheme = forwarded("x-forwarded-proto").filter(is_scheme);
+    let scheme = scheme.unwrap_or(if options.is_https { "https" } else { "http" });
     let host = forwarded("x-forwarded-host")
         .filter(is_host)
         .or(uri.authority().map(Authority::as_str))
@@ -114,6 +115,7 @@ mod tests {
         let check =
             |public: Option<&str>, peer: &str, lines: &[(&'static str, &str)], expected: &str| {
                 let options = ApiOptions {
+                    is_https: false,
                     public_url: public.map(|url| url.parse().unwrap()),
                     trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
                     body_limit: 0,

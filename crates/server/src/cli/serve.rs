@@ -33,13 +33,14 @@ impl Serve {
         let instance = Instance::open_to_serve(&config, Arc::new(SystemClock::new())).await?;
         let token_file = instance.admin_token_file();
         let (data_dir, role) = (config.data_dir.clone(), config.role);
+        let scheme = if config.tls_cert.is_some() { "https" } else { "http" };
         serve::run(config, instance, |address| {
             let text = match role {
-                NodeRole::Worker => worker_announcement(address, &data_dir),
+                NodeRole::Worker => worker_announcement(scheme, address, &data_dir),
                 NodeRole::All | NodeRole::Api if token_file.exists() => {
-                    announcement(address, &data_dir, &token_file)
+                    announcement(scheme, address, &data_dir, &token_file)
                 }
-                NodeRole::All | NodeRole::Api => node_announcement(address, &data_dir),
+                NodeRole::All | NodeRole::Api => node_announcement(scheme, address, &data_dir),
             };
             // A reader that has gone is no reason not to serve.
             let _ = say(&text);
@@ -53,9 +54,9 @@ fn absolute(path: &Path) -> String {
 }
 
 /// What a node says that only delivers.
-fn worker_announcement(address: SocketAddr, data_dir: &Path) -> String {
+fn worker_announcement(scheme: &str, address: SocketAddr, data_dir: &Path) -> String {
     format!(
-        "listening on http://{address}\n\
+        "listening on {scheme}://{address}\n\
          data         {}\n\
          role         worker: it delivers, and answers /healthz and /readyz",
         absolute(data_dir)
@@ -63,9 +64,9 @@ fn worker_announcement(address: SocketAddr, data_dir: &Path) -> String {
 }
 
 /// What a node says that didn't make the instance.
-fn node_announcement(address: SocketAddr, data_dir: &Path) -> String {
+fn node_announcement(scheme: &str, address: SocketAddr, data_dir: &Path) -> String {
     format!(
-        "listening on http://{address}\n\
+        "listening on {scheme}://{address}\n\
          data         {}\n\
          admin token  with the node that made the database; `postrider token create --role operator` makes another",
         absolute(data_dir)
@@ -73,13 +74,13 @@ fn node_announcement(address: SocketAddr, data_dir: &Path) -> String {
 }
 
 /// What is printed once the API accepts connections. Programs read its first line.
-fn announcement(address: SocketAddr, data_dir: &Path, token_file: &Path) -> String {
+fn announcement(scheme: &str, address: SocketAddr, data_dir: &Path, token_file: &Path) -> String {
     let token_file = absolute(token_file);
     format!(
-        "listening on http://{address}\n\
+        "listening on {scheme}://{address}\n\
          data         {}\n\
          admin token  {token_file}\n\
-         try          curl -H \"Authorization: Bearer $(cat {})\" http://{}/api/v2/webhook/endpoint/event/",
+         try          curl -H \"Authorization: Bearer $(cat {})\" {scheme}://{}/api/v2/webhook/endpoint/event/",
         absolute(data_dir),
         shell_word(&token_file),
         reachable(address),
@@ -177,8 +178,12 @@ mod tests {
     #[test]
     fn the_announcement_can_be_pasted() {
         let address = "0.0.0.0:8080".parse().unwrap();
-        let text =
-            announcement(address, Path::new("/data dir"), Path::new("/data dir/admin.token"));
+        let text = announcement(
+            "http",
+            address,
+            Path::new("/data dir"),
+            Path::new("/data dir/admin.token"),
+        );
         assert!(text.starts_with("listening on http://0.0.0.0:8080\n"));
         assert!(text.ends_with(
             "curl -H \"Authorization: Bearer $(cat '/data dir/admin.token')\" http://127.0.0.1:8080/api/v2/webhook/endpoint/event/"

@@ -65,7 +65,7 @@ impl Setting {
 }
 
 /// Every option of `serve` but `--config`, in the order of `--help` and of `postrider.example.toml`.
-pub static SETTINGS: [Setting; 26] = [
+pub static SETTINGS: [Setting; 28] = [
     Setting {
         key: "listen",
         value_name: "ADDR",
@@ -75,6 +75,22 @@ pub static SETTINGS: [Setting; 26] = [
         take: |config, text| {
             put(&mut config.listen, parse(text, "an address with a port, such as 127.0.0.1:8080"))
         },
+    },
+    Setting {
+        key: "tls_cert",
+        value_name: "FILE",
+        help: "The API's chain of certificates in PEM form, its own first: then it is served over https; a renewal is noticed",
+        form: Form::Value,
+        default: "",
+        take: |config, text| put(&mut config.tls_cert, Ok(path(text))),
+    },
+    Setting {
+        key: "tls_key",
+        value_name: "FILE",
+        help: "The key of --tls-cert, in PEM form",
+        form: Form::Value,
+        default: "",
+        take: |config, text| put(&mut config.tls_key, Ok(path(text))),
     },
     Setting {
         key: "public_url",

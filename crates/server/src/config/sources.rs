@@ -67,6 +67,9 @@ pub enum ConfigError {
         "--role is for nodes that share a Postgres: name it with --database-url, or leave the role away"
     )]
     LonelyRole,
+    /// A certificate without its key, or the other way round.
+    #[error("--tls-cert and --tls-key belong together: name both files, or neither")]
+    HalfACertificate,
     /// What is said of a proxy that there isn't.
     #[error(
         "--egress-proxy-except and --egress-proxy-vets say something of the egress proxy: name it with --egress-proxy, or \
@@ -111,6 +114,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Config, ConfigError> {
     }
     if config.role != NodeRole::All && config.database_url.is_none() {
         return Err(ConfigError::LonelyRole);
+    }
+    if config.tls_cert.is_some() != config.tls_key.is_some() {
+        return Err(ConfigError::HalfACertificate);
     }
     let speaks_of_a_proxy = config.egress_proxy_vets || !config.egress_proxy_except.is_empty();
     if speaks_of_a_proxy && config.egress_proxy.is_none() {
@@ -261,6 +267,8 @@ mod tests {
         check(&[], &[], "listen = 8080", &["listen in ", "some.toml"]);
         check(&[], &[], "listen = ['a']", &["expected one value"]);
         check(&[], &[], "egress_allow = {}", &["expected an array"]);
+        check(&[("tls_cert", "cert.pem")], &[], "", &["--tls-cert and --tls-key belong together"]);
+        check(&[("egress_proxy_vets", "true")], &[], "", &["name it with --egress-proxy"]);
         check(&[], &[], "Data-Dirs = 1", &["Data-Dirs", "did you mean data_dir?"]);
         check(&[], &[], "listen = ", &["some.toml", "not valid TOML", "line 1"]);
         check(&[("role", "api")], &[], "", &["--role", "--database-url"]);

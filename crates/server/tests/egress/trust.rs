@@ -99,7 +99,7 @@ async fn a_bad_certificate_is_refused_in_plain_words_and_a_good_one_trusted() {
 
 #[tokio::test]
 async fn no_connection_outlives_a_change_of_how_certificates_are_checked() {
-    let server = Server::start(&["--retry-schedule", "3600"]).await;
+    let server = Server::start(&["--retry-schedule", "3600", "--endpoint-concurrency", "1"]).await;
     let client = server.client();
     let identity = Identity::self_signed(&["127.0.0.1"]);
     let receiver =

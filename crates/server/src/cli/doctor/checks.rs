@@ -41,6 +41,15 @@ pub async fn all(
 ) {
     report.add("catalogue", catalogue(config));
     report.add("listen", listen(config).await);
+    if let Some(files) = config.certificate() {
+        report.add(
+            "certificate",
+            match files.read() {
+                Ok(_) => Well(format!("{} and its key belong together", files.chain.display())),
+                Err(error) => Bad(format!("{error:#}")),
+            },
+        );
+    }
     report.add("file descriptors", descriptors(config));
     let directory_is_there = config.data_dir.is_dir();
     report.add("data directory", data_directory(&config.data_dir));
