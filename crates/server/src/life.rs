@@ -74,6 +74,7 @@ impl Life {
     pub async fn right_to_sign(&self, clock: &dyn Clock) {
         while !self.has_right(clock) {
             tokio::select! {
+                biased;
                 () = self.granted.notified() => {}
                 () = clock.sleep(LOOK_EVERY) => {}
             }

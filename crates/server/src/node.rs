@@ -145,6 +145,7 @@ impl Node {
             let ended = ended.clone();
             tasks.spawn(async move {
                 tokio::select! {
+                    biased;
                     () = ended.cancelled() => {}
                     () = task => {}
                 }
@@ -178,6 +179,7 @@ impl Node {
             }
             is_failing = renewed.is_err();
             tokio::select! {
+                biased;
                 () = self.parts.clock.sleep(pause) => {}
                 () = self.tell.notified(), if !is_failing => {}
             }

@@ -8,8 +8,12 @@ mod bugs;
 mod ledger;
 #[path = "sim/life.rs"]
 mod life;
+#[path = "sim/machine.rs"]
+mod machine;
 #[path = "sim/network.rs"]
 mod network;
+#[path = "sim/nodes.rs"]
+mod nodes;
 #[path = "sim/plan.rs"]
 mod plan;
 #[path = "sim/rng.rs"]

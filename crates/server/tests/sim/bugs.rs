@@ -24,6 +24,7 @@ fn fails(moment: Moment, millis: u64) -> Fate {
 fn arrival(at_millis: u64) -> Arrival {
     Arrival {
         at: Duration::from_millis(at_millis),
+        node: 0,
         events: vec![EventPlan { event_type: 0, bytes: 50 }],
         has_key: false,
         hangs_up_after: None,

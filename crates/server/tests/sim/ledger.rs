@@ -10,9 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::Request;
 use postrider::{
-    lanes::Lanes,
-    transport::Unsent,
-    vault::{Place as Row, Vault},
+    clock::Clock, directory::Directory, lanes::Lanes, transport::Unsent, vault::Place as Row,
 };
 use postrider_kernel::{
     AttemptId, DeliveryId, EndpointId, EventId, Next, SigningSecret, TenantId, Timestamp,
@@ -27,8 +25,9 @@ use postrider_store::{
 };
 
 use crate::{
+    life::vault,
     plan::{EndpointPlan, Nature, PAYLOAD_MAX, Plan, TYPES},
-    world::World,
+    world::{SimClock, World},
 };
 
 /// The one tenant.
@@ -52,6 +51,43 @@ pub enum Written {
     Yes,
 }
 
+/// A request that was signed.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// From which node.
+    pub node: usize,
+    /// Under which lease.
+    pub lease: Lease,
+    /// Where to.
+    pub place: Place,
+    /// What.
+    pub event: EventId,
+    /// How often the right to sign had run out until then; it doesn't run out where a store isn't shared.
+    lapses: Option<u64>,
+}
+
+/// Of a process, what the ledger looks into.
+pub struct Parts {
+    /// Its lanes.
+    pub lanes: Arc<Lanes>,
+    /// Its picture of the endpoints.
+    pub directory: Arc<Directory>,
+    /// The time that it goes by.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What was seen of the process that a node runs.
+#[derive(Default)]
+struct Process {
+    parts: Option<Parts>,
+    in_flight: usize,
+    to_endpoint: BTreeMap<usize, usize>,
+    /// What was answered and is not recorded yet.
+    unrecorded: BTreeSet<Owed>,
+    /// What was signed since a record failed, until one succeeds.
+    since_failure: Option<BTreeSet<Owed>>,
+}
+
 /// A promise that was broken: which, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -65,8 +101,7 @@ pub struct Violation {
 pub struct Ledger {
     /// What was found wrong.
     pub violations: Vec<Violation>,
-    /// The lanes and the vault of the process that works.
-    pub life: Option<(Arc<Lanes>, Arc<Vault>)>,
+    processes: Vec<Process>,
     endpoints: Vec<Seen>,
     waits: Vec<Duration>,
     limits: Limits,
@@ -75,13 +110,16 @@ pub struct Ledger {
     kept: BTreeMap<EventId, Publication>,
     accepted: Vec<PublishAnswer>,
     by_key: BTreeMap<String, EventId>,
-    lease: Option<Lease>,
+    /// Which arrivals are repeated, and the events that are kept of them.
+    repeated: BTreeMap<usize, BTreeSet<EventId>>,
+    /// The leases of the living, and who holds which delivery.
+    leases: BTreeSet<Lease>,
+    holders: BTreeMap<DeliveryId, Lease>,
+    /// What was acknowledged under a lease, and how that attempt ended is not recorded yet.
+    acknowledged: BTreeMap<(Owed, Lease), usize>,
     attempts: BTreeMap<AttemptId, DeliveryId>,
     tries: BTreeMap<DeliveryId, Vec<Next>>,
     owed: BTreeMap<Owed, Carried>,
-    in_flight: usize,
-    /// What was answered and is not recorded yet.
-    unrecorded: BTreeSet<Owed>,
     /// How often something happened, for the figures.
     pub counts: Counts,
 }
@@ -97,8 +135,10 @@ pub struct Counts {
     pub lives: u64,
     /// Requests that came again though the receiver had acknowledged.
     pub duplicates: u64,
-    /// Records of a dead process that were refused.
+    /// Records that were refused because their lease was lost.
     pub fenced: u64,
+    /// Leases that ran out, of nodes that were dead, or frozen or cut off for too long.
+    pub lost: u64,
 }
 
 impl Counts {
@@ -109,16 +149,17 @@ impl Counts {
         self.lives += other.lives;
         self.duplicates += other.duplicates;
         self.fenced += other.fenced;
+        self.lost += other.lost;
     }
 }
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { requests, accepted, lives, duplicates, fenced } = self;
+        let Self { requests, accepted, lives, duplicates, fenced, lost } = self;
         write!(
             f,
-            "{accepted} events accepted, {requests} requests, {lives} processes, {duplicates} requests again though the \
-             receiver had acknowledged, {fenced} records of a dead process refused"
+            "{accepted} events accepted, {requests} requests, {lives} lives, of which {lost} ran out, \
+             {duplicates} requests again though the receiver had acknowledged, {fenced} records under a lost lease refused"
         )
     }
 }
@@ -129,18 +170,18 @@ struct Limits {
     bytes: usize,
 }
 
+/// What is known of the endpoints at one moment.
+pub struct Known(Vec<(Option<bool>, u64)>);
+
 /// An event and an endpoint. Resends of it are not told apart.
 type Owed = (EventId, usize);
 
 /// What became of an event on its way to an endpoint.
 #[derive(Default)]
 struct Carried {
-    in_flight: usize,
-    /// How often the receiver acknowledged, and how often this process heard of it.
+    in_flight: BTreeMap<Lease, usize>,
+    /// How often the receiver acknowledged.
     acknowledged: usize,
-    acknowledged_in_life: usize,
-    /// Deliveries that had ended when this process began.
-    ended_before: usize,
     delivered: usize,
 }
 
@@ -151,7 +192,10 @@ struct Seen {
     is_closed: bool,
     /// Requests may go to places of these generations.
     generations: (u32, u32),
-    in_flight: usize,
+    /// Whether it is active, where an admin was told so and nothing has been done to it since.
+    is_known_active: Option<bool>,
+    /// How often an admin has begun to change it.
+    changes: u64,
     /// Neither admins nor its receiver change anything about it.
     is_steady: bool,
     types: Vec<usize>,
@@ -179,13 +223,14 @@ impl Ledger {
             secrets: Vec::new(),
             is_closed: false,
             generations: (0, 0),
-            in_flight: 0,
+            is_known_active: Some(true).filter(|_| endpoint.nature != Nature::Leaving),
+            changes: 0,
             is_steady: endpoint.changes.is_empty() && endpoint.nature != Nature::Leaving,
             types: endpoint.types.clone(),
         };
         Self {
             violations: Vec::new(),
-            life: None,
+            processes: (0..plan.nodes()).map(|_| Process::default()).collect(),
             endpoints: plan.endpoints.iter().map(seen).collect(),
             waits: plan.waits.clone(),
             limits: Limits {
@@ -198,12 +243,19 @@ impl Ledger {
             kept: BTreeMap::new(),
             accepted: Vec::new(),
             by_key: BTreeMap::new(),
-            lease: None,
+            repeated: plan
+                .arrivals
+                .iter()
+                .enumerate()
+                .filter(|(_, arrival)| arrival.repeats())
+                .map(|(number, _)| (number, BTreeSet::new()))
+                .collect(),
+            leases: BTreeSet::new(),
+            holders: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
             attempts: BTreeMap::new(),
             tries: BTreeMap::new(),
             owed: BTreeMap::new(),
-            in_flight: 0,
-            unrecorded: BTreeSet::new(),
             counts: Counts::default(),
         }
     }
@@ -221,17 +273,74 @@ impl Ledger {
 
     // ---- what the store sees ----
 
-    /// A process begins; what it finds ended is not to be sent again.
-    pub fn life_began(&mut self, lease: Lease, deliveries: &[DeliveryState]) {
+    /// A process has come as far as to read the store.
+    pub fn process_began(&mut self, node: usize, parts: Parts) {
+        self.processes[node].parts = Some(parts);
+    }
+
+    /// A process has ended, and forgets.
+    pub fn process_ended(&mut self, node: usize) {
+        self.processes[node] = Process::default();
+    }
+
+    /// How many payload bytes wait in memory, on all nodes.
+    pub fn bytes_held(&self) -> usize {
+        let parts = self.processes.iter().filter_map(|process| process.parts.as_ref());
+        parts.map(|parts| parts.lanes.bytes_held()).sum()
+    }
+
+    /// The pictures that the nodes have.
+    pub fn directories(&self) -> Vec<Arc<Directory>> {
+        let parts = self.processes.iter().filter_map(|process| process.parts.as_ref());
+        parts.map(|parts| parts.directory.clone()).collect()
+    }
+
+    /// A life begins.
+    pub fn lease_began(&mut self, lease: Lease) {
         self.counts.lives += 1;
-        self.lease = Some(lease);
-        self.unrecorded.clear();
-        for carried in self.owed.values_mut() {
-            (carried.acknowledged_in_life, carried.ended_before) = (0, 0);
+        self.leases.insert(lease);
+    }
+
+    /// A life has ended.
+    pub fn lease_ended(&mut self, lease: Lease) {
+        self.leases.remove(&lease);
+    }
+
+    /// A life is taken for dead.
+    pub fn lease_ran_out(&mut self, lease: Lease) {
+        self.counts.lost += 1;
+        self.lease_ended(lease);
+    }
+
+    /// The store is one process's alone, and another one begins: nobody holds anything any more.
+    pub fn all_leases_ended(&mut self) {
+        self.leases.clear();
+        self.holders.clear();
+    }
+
+    /// The store makes deliveries pending that are leased so.
+    pub fn freed(&mut self, deliveries: &[DeliveryId], lease: Lease) {
+        for delivery in deliveries {
+            if self.holders.get(delivery) == Some(&lease) {
+                self.holders.remove(delivery);
+            }
         }
-        for delivery in deliveries.iter().filter(|delivery| is_ended(delivery.status)) {
-            let owed = (delivery.event, index(delivery.endpoint));
-            self.owed.entry(owed).or_default().ended_before += 1;
+    }
+
+    fn leased(&mut self, delivery: DeliveryId, lease: Lease) {
+        let holder = self.holders.insert(delivery, lease);
+        self.require(holder.is_none(), "a delivery has one holder", || {
+            format!("{delivery} is leased under {lease:?} and was under {holder:?}")
+        });
+    }
+
+    /// A node heard whether its record was written.
+    pub fn heard_of_record(&mut self, node: usize, is_written: bool) {
+        let since_failure = &mut self.processes[node].since_failure;
+        if is_written {
+            *since_failure = None;
+        } else {
+            since_failure.get_or_insert_default();
         }
     }
 
@@ -247,13 +356,23 @@ impl Ledger {
                 let earlier = self.by_key.insert(idempotency.key.clone(), publication.event);
                 self.require(earlier.is_none(), "a key is kept once", || idempotency.key.clone());
             }
+            for new in publication.deliveries.iter().filter(|new| new.leased) {
+                self.leased(new.id, publication.lease);
+            }
+            let events = arrival_of(&publication.payload).and_then(|n| self.repeated.get_mut(&n));
+            if let Some(events) = events {
+                events.insert(publication.event);
+                let events = events.clone();
+                self.require(events.len() == 1, "a key is kept once", || format!("{events:?}"));
+            }
             self.kept.insert(publication.event, publication.clone());
         }
     }
 
-    /// The store leased deliveries that are due `now`; the wall clock never showed a later time than `latest`.
-    pub fn claimed(&mut self, claim: &Claim, now: Timestamp, latest: Timestamp) {
+    /// The store leased deliveries that are due `now`; it never was later than `latest`.
+    pub fn claimed(&mut self, claim: &Claim, lease: Lease, now: Timestamp, latest: Timestamp) {
         for delivery in &claim.deliveries {
+            self.leased(delivery.id, lease);
             let Some(Next::Retry(due)) = self.tries.get(&delivery.id).and_then(|all| all.last())
             else {
                 continue;
@@ -284,20 +403,31 @@ impl Ledger {
         self.attempts.get(&attempt.id) == Some(&attempt.delivery)
     }
 
-    /// The store wrote an attempt, or refused to.
-    pub fn recorded(&mut self, attempt: &AttemptRecord, recorded: Recorded) {
+    /// The store wrote an attempt of a node, or refused to. Of a process that is dead it came late.
+    pub fn recorded(
+        &mut self,
+        node: usize,
+        is_late: bool,
+        attempt: &AttemptRecord,
+        recorded: Recorded,
+    ) {
         let owed = (attempt.event, index(attempt.endpoint));
-        let is_ours = self.lease == Some(attempt.lease);
-        if is_ours {
-            self.unrecorded.remove(&owed);
+        if !is_late {
+            self.processes[node].unrecorded.remove(&owed);
+        }
+        if attempt.next == Next::Delivered {
+            let acknowledged = self.acknowledged.entry((owed, attempt.lease)).or_default();
+            *acknowledged = acknowledged.saturating_sub(1);
         }
         if recorded == Recorded::LeaseLost {
-            self.counts.fenced += u64::from(!is_ours);
+            self.counts.fenced += u64::from(!self.leases.contains(&attempt.lease));
             return;
         }
+        let holder = self.holders.remove(&attempt.delivery);
+        let is_ours = holder == Some(attempt.lease);
         let delivery = attempt.delivery;
         self.require(is_ours, "a lost lease records nothing", || {
-            format!("delivery {delivery} under {:?}", attempt.lease)
+            format!("delivery {delivery} under {:?}, held under {holder:?}", attempt.lease)
         });
         self.attempts.insert(attempt.id, delivery);
         let tries = self.tries.entry(delivery).or_default();
@@ -352,11 +482,12 @@ impl Ledger {
     /// A secret was made for an endpoint, and the one before it signs until then.
     pub fn secret_was_made(
         &mut self,
+        world: &Arc<World>,
         endpoint: EndpointId,
         secret: &NewSecret,
         grace_until: Option<Timestamp>,
     ) {
-        let Some((_, vault)) = &self.life else { return };
+        let vault = vault(Arc::new(SimClock { world: world.clone(), node: 0 }));
         let text = vault.open_sealed(Row::secret(TENANT, secret.id), &secret.sealed);
         let text = SigningSecret::parse(&text.expect("it was sealed for its row"));
         let text = text.expect("it is a secret");
@@ -368,6 +499,46 @@ impl Ledger {
     }
 
     // ---- what publishers and admins are told ----
+
+    /// An admin begins to change an endpoint.
+    pub fn change_begins(&mut self, endpoint: usize) {
+        let seen = &mut self.endpoints[endpoint];
+        seen.changes += 1;
+        seen.is_known_active = None;
+    }
+
+    /// An admin was told whether an endpoint is active, and nobody changes it meanwhile.
+    pub fn is_known_active(&mut self, endpoint: usize, is_active: bool) {
+        self.endpoints[endpoint].is_known_active = Some(is_active);
+    }
+
+    /// What is known of all endpoints: a publish that begins now, and ends before it changes, goes by that.
+    pub fn known(&self) -> Known {
+        let seen = self.endpoints.iter().map(|seen| (seen.is_known_active, seen.changes));
+        Known(seen.collect())
+    }
+
+    /// Whether an event that was published, and accepted just now, is owed to those who were known to want it, and to none
+    /// who were known not to.
+    pub fn check_fan_out(&mut self, before: &Known, answer: &PublishAnswer) {
+        let Some(kept) = self.kept.get(&answer.event) else { return };
+        let owed: BTreeSet<usize> = kept.deliveries.iter().map(|new| index(new.endpoint)).collect();
+        let now = self.known();
+        let is_wrong = |endpoint: &usize| {
+            let wants = self.endpoints[*endpoint]
+                .types
+                .iter()
+                .any(|&t| TYPES[t] == answer.event_type.as_str());
+            let (is_active, changes) = before.0[*endpoint];
+            changes == now.0[*endpoint].1
+                && is_active
+                    .is_some_and(|is_active| (is_active && wants) != owed.contains(endpoint))
+        };
+        let wrong = (0..self.endpoints.len()).find(is_wrong);
+        self.require(wrong.is_none(), "fan-out goes by what admins were told", || {
+            format!("event {} is owed to {owed:?}; wrong: {wrong:?}", answer.event)
+        });
+    }
 
     /// A publisher was told that its event is accepted.
     pub fn accepted(&mut self, answer: PublishAnswer, key: Option<&str>) {
@@ -418,32 +589,66 @@ impl Ledger {
 
     // ---- what receivers see ----
 
-    /// A request was signed, and is about to be written; answers its name.
-    pub fn signed(&mut self, world: &World, place: Place, request: &Request<Bytes>) -> String {
+    /// A request was signed, and is about to be written.
+    pub fn signed(
+        &mut self,
+        world: &World,
+        node: usize,
+        lease: Lease,
+        place: Place,
+        request: &Request<Bytes>,
+    ) -> Signed {
         self.counts.requests += 1;
         let name = header(request, signature::WEBHOOK_ID).to_owned();
-        let owed = (event_of(&name), place.endpoint);
-        self.in_flight += 1;
-        let seen = &mut self.endpoints[place.endpoint];
-        seen.in_flight += 1;
-        let (in_flight, limit) = (seen.in_flight, self.limits.per_endpoint);
-        self.require(in_flight <= limit, "an endpoint's requests in flight are limited", || {
-            format!("{in_flight} of {limit} to {place:?}")
+        let lapses = world.nodes().unbroken(lease, world.elapsed());
+        let signed = Signed { node, lease, place, event: event_of(&name), lapses };
+        let owed = (signed.event, place.endpoint);
+        self.check_limits(&signed);
+        self.check_place(place, "signed");
+        let now = self.processes[node].parts.as_ref().map(|parts| parts.clock.now());
+        let now = now.expect("a process that signs has begun");
+        self.check_signature(now, place, request, Written::No);
+        self.check_right(world, &signed);
+        self.check_is_owed(world, owed, lease);
+        let is_payload = self.kept.get(&owed.0).is_some_and(|kept| kept.payload == *request.body());
+        self.require(is_payload, "what is sent is what was published", || name);
+        signed
+    }
+
+    fn check_limits(&mut self, signed: &Signed) {
+        let (place, per_endpoint) = (signed.place, self.limits.per_endpoint);
+        let process = &mut self.processes[signed.node];
+        process.in_flight += 1;
+        let to_endpoint = process.to_endpoint.entry(place.endpoint).or_default();
+        *to_endpoint += 1;
+        let to_endpoint = *to_endpoint;
+        let (all, unrecorded) = (process.in_flight, process.unrecorded.len());
+        let held = process.parts.as_ref().map_or(0, |parts| parts.lanes.bytes_held());
+        let since_failure = process.since_failure.as_mut().map_or(0, |since| {
+            since.insert((signed.event, place.endpoint));
+            since.iter().filter(|(_, endpoint)| *endpoint == place.endpoint).count()
         });
-        let (all, unrecorded) = (self.in_flight, self.unrecorded.len());
+        self.require(
+            to_endpoint <= per_endpoint,
+            "an endpoint's requests in flight are limited",
+            || format!("{to_endpoint} of {per_endpoint} to {place:?}"),
+        );
         let limit = self.limits.concurrency;
         self.require(all + unrecorded <= limit, "nothing runs ahead of the record", || {
             format!("{all} in flight and {unrecorded} unrecorded of {limit}")
         });
-        let held = self.life.as_ref().map_or(0, |(lanes, _)| lanes.bytes_held());
+        // Each of its workers may have been on the way when the record failed.
+        self.require(since_failure <= per_endpoint, "nothing is sent while records fail", || {
+            format!("{since_failure} to {place:?} since a record failed")
+        });
         let limit = self.limits.bytes;
         self.require(held <= limit, "memory is bounded", || format!("{held} bytes of {limit}"));
-        self.check_place(place, "signed");
-        self.check_signature(world.wall(), place, request, Written::No);
-        self.check_is_owed(world, owed);
-        let is_payload = self.kept.get(&owed.0).is_some_and(|kept| kept.payload == *request.body());
-        self.require(is_payload, "what is sent is what was published", || name.clone());
-        name
+    }
+
+    /// Whether a node that shares its store signs by the right that it has there.
+    fn check_right(&mut self, world: &World, signed: &Signed) {
+        let has_right = !world.plan.is_shared() || signed.lapses.is_some();
+        self.require(has_right, "nobody signs without the right to", || format!("{signed:?}"));
     }
 
     fn check_place(&mut self, place: Place, when: &str) {
@@ -483,7 +688,7 @@ impl Ledger {
         });
     }
 
-    fn check_is_owed(&mut self, world: &World, owed: Owed) {
+    fn check_is_owed(&mut self, world: &World, owed: Owed, lease: Lease) {
         let deliveries = world.store.deliveries();
         let of_pair: Vec<_> = deliveries
             .iter()
@@ -491,10 +696,12 @@ impl Ledger {
             .collect();
         let all = of_pair.len();
         let open = of_pair.iter().filter(|delivery| !is_ended(delivery.status)).count();
+        let unrecorded = self.acknowledged.get(&(owed, lease)).copied().unwrap_or_default();
         let carried = self.owed.entry(owed).or_default();
-        carried.in_flight += 1;
-        let (in_flight, acknowledged) = (carried.in_flight, carried.acknowledged_in_life);
-        let ended = carried.ended_before + acknowledged;
+        *carried.in_flight.entry(lease).or_default() += 1;
+        // Of a node that lost its lease something may still be in flight: that is what "at least once" is about.
+        let living = carried.in_flight.iter().filter(|(lease, _)| self.leases.contains(lease));
+        let in_flight: usize = living.map(|(_, count)| count).sum();
         self.counts.duplicates += u64::from(carried.acknowledged >= all);
         // What was owed to an endpoint that was deleted may be purged while it is in flight.
         if all == 0 {
@@ -503,40 +710,49 @@ impl Ledger {
         self.require(in_flight <= open, "one at a time attempts a delivery", || {
             format!("{owed:?}: {in_flight} in flight, {open} of {all} open")
         });
-        self.require(ended < all, "what is known to be delivered is not sent again", || {
-            format!("{owed:?}: {ended} of {all} have ended")
+        self.require(unrecorded < open, "what is known to be delivered is not sent again", || {
+            format!("{owed:?}: {unrecorded} acknowledged, {open} of {all} open")
         });
     }
 
-    /// The first bytes of a request are on their way.
-    pub fn written(&mut self, world: &World, place: Place, request: &Request<Bytes>) {
-        self.check_place(place, "written");
-        self.check_signature(world.wall(), place, request, Written::Yes);
+    /// The first bytes of a request are on their way. Those of a node whose right to sign has run out since it was signed,
+    /// since it was frozen or cut off, may come after an admin's answer, signed with a time before it.
+    pub fn written(&mut self, world: &World, signed: &Signed, request: &Request<Bytes>) {
+        let is_unbroken = world.nodes().unbroken(signed.lease, world.elapsed()) == signed.lapses;
+        if is_unbroken {
+            self.check_place(signed.place, "written");
+            let now = self.processes[signed.node].parts.as_ref().map(|parts| parts.clock.now());
+            let now = now.expect("a process that writes has begun");
+            self.check_signature(now, signed.place, request, Written::Yes);
+        }
     }
 
     /// The engine hears what came of a request.
-    pub fn answered(&mut self, place: Place, name: &str, sent: &Result<Answer, Unsent>) {
-        let owed = (event_of(name), place.endpoint);
-        let carried = self.owed.entry(owed).or_default();
+    pub fn answered(&mut self, signed: &Signed, sent: &Result<Answer, Unsent>) {
+        let owed = (signed.event, signed.place.endpoint);
+        let unrecorded = &mut self.processes[signed.node].unrecorded;
         match sent {
             Ok(answer) => {
-                let is_success = (200..300).contains(&answer.status);
-                carried.acknowledged += usize::from(is_success);
-                carried.acknowledged_in_life += usize::from(is_success);
-                self.unrecorded.insert(owed);
+                unrecorded.insert(owed);
+                if (200..300).contains(&answer.status) {
+                    self.owed.entry(owed).or_default().acknowledged += 1;
+                    *self.acknowledged.entry((owed, signed.lease)).or_default() += 1;
+                }
             }
             // Of these nothing is recorded, or not yet.
             Err(Unsent::GaveUp) => {}
             Err(Unsent::Failed { failure, written: false }) if failure.cause == Cause::Closed => {}
-            Err(Unsent::Failed { .. }) => drop(self.unrecorded.insert(owed)),
+            Err(Unsent::Failed { .. }) => drop(unrecorded.insert(owed)),
         }
     }
 
     /// A request is over, or its process has died.
-    pub fn landed(&mut self, place: Place, name: &str) {
-        self.in_flight -= 1;
-        self.endpoints[place.endpoint].in_flight -= 1;
-        self.owed.entry((event_of(name), place.endpoint)).or_default().in_flight -= 1;
+    pub fn landed(&mut self, signed: &Signed) {
+        let process = &mut self.processes[signed.node];
+        process.in_flight -= 1;
+        *process.to_endpoint.entry(signed.place.endpoint).or_default() -= 1;
+        let carried = self.owed.entry((signed.event, signed.place.endpoint)).or_default();
+        *carried.in_flight.entry(signed.lease).or_default() -= 1;
     }
 
     /// Whether a receiver has acknowledged an event.
@@ -634,6 +850,13 @@ fn event_of(name: &str) -> EventId {
     let id = id.expect("its number is at the end");
     assert_eq!(event::webhook_id(id), name);
     id
+}
+
+/// Which arrival an event is of: its data says so.
+fn arrival_of(payload: &[u8]) -> Option<usize> {
+    let event: serde_json::Value = serde_json::from_slice(payload).ok()?;
+    let arrival = event.get("data")?.get("arrival")?.as_u64()?;
+    usize::try_from(arrival).ok()
 }
 
 fn header<'r>(request: &'r Request<Bytes>, name: &str) -> &'r str {

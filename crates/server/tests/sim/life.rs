@@ -1,4 +1,4 @@
-//! One process: the engine's own parts, put together as `serve.rs` does, on the simulated store, network and clock.
+//! One process of a node: the engine's own parts, put together as `serve.rs` does, on the simulated store, network and clock.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -12,7 +12,8 @@ use postrider::{
     dispatch::{Dispatch, Notes},
     ids::Ids,
     lanes::Lanes,
-    node,
+    life,
+    node::{self, Node},
     permits::Permits,
     publish::Publisher,
     record::{Recorder, RecordingState, Records},
@@ -24,6 +25,7 @@ use postrider_store::{Result, Store};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    ledger::Parts as Seen,
     network::SimNetwork,
     store::SimStore,
     world::{SimClock, World},
@@ -44,21 +46,27 @@ pub struct Life {
     pub admin: Admin,
     /// The picture that fan-out reads.
     pub directory: Arc<Directory>,
-    /// The lanes.
-    pub lanes: Arc<Lanes>,
+    /// The time that it goes by: its own, or that of the store that it shares.
+    pub clock: Arc<dyn Clock>,
+    world: Arc<World>,
+    node: usize,
+    store: Arc<dyn Store>,
+    life: Arc<life::Life>,
     stopping: CancellationToken,
     loops: TaskTracker,
     workers: TaskTracker,
     recorded: CancellationToken,
     recorders: TaskTracker,
+    ended: CancellationToken,
+    nodes: TaskTracker,
 }
 
 impl Life {
-    /// Starts everything.
-    pub async fn start(world: &Arc<World>) -> Result<Self> {
-        let clock: Arc<dyn Clock> = Arc::new(SimClock(world.clone()));
-        let store: Arc<dyn Store> = Arc::new(SimStore::new(world.clone()));
-        let vault = Arc::new(vault(clock.clone()));
+    /// Starts everything, on a node.
+    pub async fn start(world: &Arc<World>, node: usize, process: u64) -> Result<Self> {
+        let own: Arc<dyn Clock> = Arc::new(SimClock { world: world.clone(), node });
+        let store: Arc<dyn Store> = Arc::new(SimStore::new(world.clone(), node, process));
+        let vault = Arc::new(vault(own.clone()));
         let plan = &world.plan;
         let (stopping, loops, workers) =
             (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
@@ -72,8 +80,14 @@ impl Life {
         let lanes = Arc::new(Lanes::new(plan.bounds));
         let (records, finished) = Records::channel();
         let recording = Arc::<RecordingState>::default();
-        let (life, _) = node::begin_life(&*store, &clock, &directory).await?;
-        world.ledger().life = Some((lanes.clone(), vault.clone()));
+        let (life, shared_clock) = node::begin_life(&*store, &own, &directory).await?;
+        let clock: Arc<dyn Clock> = match &shared_clock {
+            Some(shared) => shared.clone(),
+            None => own,
+        };
+        let seen =
+            Seen { lanes: lanes.clone(), directory: directory.clone(), clock: clock.clone() };
+        world.ledger().process_began(node, seen);
         let recorder = Arc::new(Recorder {
             store: store.clone(),
             directory: directory.clone(),
@@ -89,7 +103,7 @@ impl Life {
         let deliverer = Arc::new(Deliverer {
             store: store.clone(),
             directory: directory.clone(),
-            transport: Arc::new(SimNetwork(world.clone())),
+            transport: Arc::new(SimNetwork { world: world.clone(), node, life: life.clone() }),
             clock: clock.clone(),
             ids: ids.clone(),
             notes: notes.clone(),
@@ -107,7 +121,10 @@ impl Life {
         let dispatch = Dispatch::new(deliverer.clone(), lanes.clone(), heard).await?;
         loops.spawn(dispatch.run());
         // A path that isn't there: the disk of the machine that simulates has no part in it.
-        let reserve = Arc::new(Reserve::new(Path::new("/nonexistent/simulated")));
+        let reserve = Arc::new(match world.plan.is_shared() {
+            true => Reserve::elsewhere(),
+            false => Reserve::new(Path::new("/nonexistent/simulated")),
+        });
         let admin = Admin::new(Parts {
             store: store.clone(),
             vault: vault.clone(),
@@ -116,18 +133,33 @@ impl Life {
             ids,
             lanes: lanes.clone(),
             notes: notes.clone(),
-            life,
+            life: life.clone(),
         });
+        let (ended, nodes) = (CancellationToken::new(), TaskTracker::new());
+        let forgets_nothing = || {};
+        if let Some(clock) = &shared_clock {
+            let parts = node::Parts {
+                store: store.clone(),
+                vault: vault.clone(),
+                directory: directory.clone(),
+                lanes: lanes.clone(),
+                clock: clock.clone(),
+                notes: notes.clone(),
+                life: life.clone(),
+                on_change: Box::new(forgets_nothing),
+            };
+            Node::new(parts).run(&nodes, &ended);
+        }
         let upkeep = Upkeep {
-            store,
+            store: store.clone(),
             vault: vault.clone(),
             directory: directory.clone(),
-            clock,
+            clock: clock.clone(),
             notes,
             reserve: reserve.clone(),
             retention: RETENTION,
             idempotency_window: IDEMPOTENCY_WINDOW,
-            on_change: Some(Box::new(|| {})),
+            on_change: shared_clock.is_none().then(|| Box::new(forgets_nothing) as _),
             stopping: stopping.clone(),
         };
         loops.spawn(upkeep.run());
@@ -136,12 +168,18 @@ impl Life {
             publisher,
             admin,
             directory,
-            lanes,
+            clock,
+            world: world.clone(),
+            node,
+            store,
+            life,
             stopping,
             loops,
             workers,
             recorded,
             recorders,
+            ended,
+            nodes,
         })
     }
 
@@ -156,8 +194,13 @@ impl Life {
             self.recorded.cancel();
             self.recorders.close();
             self.recorders.wait().await;
+            self.ended.cancel();
+            self.nodes.close();
+            self.nodes.wait().await;
+            // Where that fails, the life ends by itself.
+            let _ = self.store.end_life(self.life.lease()).await;
         };
-        let _ = tokio::time::timeout(STOP_TIMEOUT, finish).await;
+        self.world.timeout(self.node, STOP_TIMEOUT, finish).await;
     }
 }
 

@@ -3,30 +3,37 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use crate::{
+    ledger::{Place, Signed, Written},
+    plan::Nature,
+    world::{Sleep, World},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Request;
 use postrider::{
     gate::Pass,
+    life::Life,
     transport::{Connection, Destination, NotConnected, Transport, Unsent},
 };
 use postrider_kernel::{
     Failure, Target,
     attempt::{Answer, Cause},
 };
-use tokio::time::{sleep, timeout};
-
-use crate::{
-    ledger::{Place, Written},
-    plan::Nature,
-    world::World,
-};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The network as one process sees it.
-pub struct SimNetwork(pub Arc<World>);
+#[derive(Clone)]
+pub struct SimNetwork {
+    /// What it is part of.
+    pub world: Arc<World>,
+    /// The node that it is seen from.
+    pub node: usize,
+    /// The life whose deliveries are sent.
+    pub life: Arc<Life>,
+}
 
 /// The URL of a place.
 pub fn target(place: Place) -> Target {
@@ -72,14 +79,18 @@ enum Conduct {
 }
 
 impl SimNetwork {
+    fn sleep(&self, duration: Duration) -> Sleep {
+        self.world.sleep(self.node, duration)
+    }
+
     fn nature(&self, place: Place) -> Nature {
-        let nature = self.0.plan.endpoints[place.endpoint].nature;
-        if self.0.is_healed() && !nature.is_dead() { Nature::Healthy } else { nature }
+        let nature = self.world.plan.endpoints[place.endpoint].nature;
+        if self.world.is_healed() && !nature.is_dead() { Nature::Healthy } else { nature }
     }
 
     fn reception(&self, place: Place) -> Reception {
         let nature = self.nature(place);
-        let mut chance = self.0.network_chance();
+        let mut chance = self.world.network_chance();
         let soon = chance.millis(0, 20);
         match nature {
             Nature::Absent => Reception::Refused(soon),
@@ -88,6 +99,7 @@ impl SimNetwork {
                 0..5 => Reception::Refused(soon),
                 5..8 => Reception::Nobody,
                 8..11 => Reception::Shortage,
+                11..20 => Reception::Connected(chance.millis(20, 900)),
                 _ => Reception::Connected(soon),
             },
         }
@@ -95,7 +107,7 @@ impl SimNetwork {
 
     fn conduct(&self, place: Place, is_reused: bool) -> Conduct {
         let nature = self.nature(place);
-        let mut chance = self.0.network_chance();
+        let mut chance = self.world.network_chance();
         let soon = chance.millis(0, 15);
         let answers = |status, after| Conduct::Answers { status, retry_after: None, after };
         match nature {
@@ -126,7 +138,7 @@ impl SimNetwork {
         if !as_date {
             return seconds.to_string();
         }
-        let then = self.0.wall().plus(Duration::from_secs(seconds)).as_seconds();
+        let then = self.world.receivers_clock().plus(Duration::from_secs(seconds)).as_seconds();
         let since_epoch = Duration::from_secs(u64::try_from(then).unwrap_or(0));
         httpdate::fmt_http_date(std::time::UNIX_EPOCH + since_epoch)
     }
@@ -143,9 +155,9 @@ impl Transport for SimNetwork {
         let limit = limit.min(CONNECT_TIMEOUT);
         let reached = async {
             match self.reception(place) {
-                Reception::Connected(after) => sleep(after).await,
+                Reception::Connected(after) => self.sleep(after).await,
                 Reception::Refused(after) => {
-                    sleep(after).await;
+                    self.sleep(after).await;
                     return Err(failed(Cause::Connect, "connection refused"));
                 }
                 Reception::Nobody => std::future::pending().await,
@@ -156,10 +168,10 @@ impl Transport for SimNetwork {
             Ok(())
         };
         let timed_out = Err(failed(Cause::Connect, "no connection in time"));
-        let reached = timeout(limit, reached).await.unwrap_or(timed_out);
-        self.0.note(|| format!("connect {place:?}: {}", reached.is_ok()));
+        let reached = self.world.timeout(self.node, limit, reached).await.unwrap_or(timed_out);
+        self.world.note(|| format!("connect {place:?}: {}", reached.is_ok()));
         reached?;
-        let network = Self(self.0.clone());
+        let network = self.clone();
         Ok(Box::new(SimConnection { network, place, is_open: true, is_fresh: true }))
     }
 }
@@ -192,16 +204,16 @@ impl Connection for SimConnection {
         pass: Pass,
         limit: Duration,
     ) -> Result<Answer, Unsent> {
-        let world = self.network.0.clone();
-        let flight = Flight::begin(&world, self.place, &request);
+        let world = self.network.world.clone();
+        let flight = Flight::begin(&self.network, self.place, &request);
         let conduct = self.network.conduct(self.place, !self.is_fresh);
-        world.note(|| format!("send {} to {:?}: {conduct:?}", flight.id, self.place));
+        world.note(|| format!("send {:?}: {conduct:?}", flight.signed));
         (self.is_open, self.is_fresh) = (false, false);
         let mut written = Written::No;
-        let conversed = timeout(limit, converse(&flight, &request, conduct, pass, &mut written));
-        let sent = match conversed.await {
-            Ok(sent) => sent,
-            Err(_) => Err(Unsent::Failed {
+        let conversation = converse(&flight, &request, conduct, pass, &mut written);
+        let sent = match world.timeout(self.network.node, limit, conversation).await {
+            Some(sent) => sent,
+            None => Err(Unsent::Failed {
                 failure: Failure::new(Cause::Timeout, "no answer in time"),
                 written: written == Written::Yes,
             }),
@@ -220,7 +232,7 @@ async fn converse(
     pass: Pass,
     written: &mut Written,
 ) -> Result<Answer, Unsent> {
-    let world = &flight.world;
+    let (network, world) = (&flight.network, &flight.network.world);
     let closed = |written| Unsent::Failed {
         failure: Failure::new(Cause::Closed, "the receiver closed the connection"),
         written,
@@ -234,23 +246,23 @@ async fn converse(
     tokio::select! {
         biased;
         () = pass.gives_up() => return Err(Unsent::GaveUp),
-        () = sleep(write_takes), if !write_takes.is_zero() => {}
+        () = network.sleep(write_takes), if !write_takes.is_zero() => {}
         () = std::future::ready(()), if write_takes.is_zero() => {}
     }
     // The receiver has the first bytes.
     *written = Written::Yes;
-    world.ledger().written(world, flight.place, request);
+    world.ledger().written(world, &flight.signed, request);
     drop(pass);
     match conduct {
         Conduct::Answers { status, retry_after, after } => {
-            sleep(after).await;
+            network.sleep(after).await;
             // What was asked for is found again in the record.
             let body = retry_after.clone().unwrap_or_default().into_bytes();
             Ok(Answer { status, retry_after, body })
         }
         Conduct::Breaks { after, has_read } => {
-            sleep(after).await;
-            world.note(|| format!("{} broke off, read: {has_read}", flight.id));
+            network.sleep(after).await;
+            world.note(|| format!("{:?} broke off, read: {has_read}", flight.signed));
             Err(closed(true))
         }
         Conduct::Hangs | Conduct::TakesNothing | Conduct::WasClosed => std::future::pending().await,
@@ -259,25 +271,26 @@ async fn converse(
 
 /// A request that was signed and has no answer yet.
 struct Flight {
-    world: Arc<World>,
-    place: Place,
-    id: String,
+    network: SimNetwork,
+    signed: Signed,
 }
 
 impl Flight {
-    fn begin(world: &Arc<World>, place: Place, request: &Request<Bytes>) -> Self {
-        let id = world.ledger().signed(world, place, request);
-        Self { world: world.clone(), place, id }
+    fn begin(network: &SimNetwork, place: Place, request: &Request<Bytes>) -> Self {
+        let (world, lease) = (&network.world, network.life.lease());
+        let signed = world.ledger().signed(world, network.node, lease, place, request);
+        Self { network: network.clone(), signed }
     }
 
     fn end(&self, sent: &Result<Answer, Unsent>) {
-        self.world.note(|| format!("{} at {:?} came to {sent:?}", self.id, self.place));
-        self.world.ledger().answered(self.place, &self.id, sent);
+        let world = &self.network.world;
+        world.note(|| format!("{:?} came to {sent:?}", self.signed));
+        world.ledger().answered(&self.signed, sent);
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.world.ledger().landed(self.place, &self.id);
+        self.network.world.ledger().landed(&self.signed);
     }
 }

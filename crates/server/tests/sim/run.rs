@@ -1,5 +1,5 @@
-//! A run: processes, one after the other, until all faults have ended and nothing moves; and what publishers and admins do
-//! meanwhile.
+//! A run: processes, on one node or several, until all faults have ended and nothing moves; and what publishers and admins do
+//! meanwhile. What gives each process its turn is in `machine.rs`.
 
 use std::{
     cell::Cell,
@@ -20,13 +20,14 @@ use postrider_store::{
     StoreError, memory::DeliveryState,
 };
 use serde_json::value::RawValue;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 
 use crate::{
     ledger::{Counts, Place, TENANT, Violation, endpoint_id, index, is_ended},
     life::{Life, vault},
+    machine,
     network::target,
-    plan::{Arrival, Change, Plan, TYPES},
+    plan::{Arrival, Change, Nature, Plan, TYPES},
     world::{SimClock, World, lock},
 };
 
@@ -35,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(2 * 3_600);
 
 /// How often is looked whether everything has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How many events everybody gets at the end, while some receivers are dead.
+const BURST: usize = 24;
 
 /// How soon receivers that are well get what is published while others are dead.
 const PROMPTLY: Duration = Duration::from_secs(5);
@@ -54,19 +58,11 @@ pub struct Report {
 }
 
 /// How far publishers and admins are; they outlive the process.
-struct Progress {
+pub struct Progress {
     published: Vec<bool>,
     changed: Vec<usize>,
-    clock_jumps: usize,
-    stops: usize,
-    kills: usize,
-}
-
-/// Why a process ended.
-enum End {
-    Killed,
-    Restarts,
-    Done,
+    /// By node.
+    stops: Vec<usize>,
 }
 
 thread_local! {
@@ -99,29 +95,9 @@ pub fn run_plan(seed: u64, plan: Plan, keeps_trace: bool) -> Report {
     let progress = Arc::new(Mutex::new(Progress {
         published: vec![false; world.plan.arrivals.len()],
         changed: vec![0; world.plan.endpoints.len()],
-        clock_jumps: 0,
-        stops: 0,
-        kills: 0,
+        stops: vec![0; world.plan.nodes()],
     }));
-    loop {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime needs nothing of the system");
-        let end = runtime.block_on(async {
-            let end = live(&world, &progress).await;
-            let downtime = world.network_chance().millis(0, 3_000);
-            world.end_life(downtime);
-            end
-        });
-        // With it goes everything that the process had in memory.
-        drop(runtime);
-        world.ledger().life = None;
-        if matches!(end, End::Done) {
-            break;
-        }
-    }
+    machine::drive(&world, &progress);
     let panics = PANICS.with(Cell::get);
     let mut ledger = world.ledger();
     if panics > 0 {
@@ -139,9 +115,9 @@ pub fn run_plan(seed: u64, plan: Plan, keeps_trace: bool) -> Report {
 
 /// What was there before the first process.
 fn set_up(world: &Arc<World>) {
-    let clock = Arc::new(SimClock(world.clone()));
+    let clock = Arc::new(SimClock { world: world.clone(), node: 0 });
     let vault = vault(clock.clone());
-    let by = By { actor: Actor::CommandLine, address: None, at: world.wall() };
+    let by = By { actor: Actor::CommandLine, address: None, at: world.wall(0) };
     let catalogue = TYPES.map(|name| (event_type(name), String::new())).to_vec();
     let jwt_secret = vault.seal(Row::tenant(TENANT), "not used");
     let tenant = NewTenant { id: TENANT, name: "default".into(), jwt_secret, catalogue };
@@ -179,96 +155,87 @@ fn event_type(name: &str) -> EventType {
     EventType::parse(name).expect("it is a type")
 }
 
-/// One process, from its start to its end.
-async fn live(world: &Arc<World>, progress: &Arc<Mutex<Progress>>) -> End {
-    world.begin_life();
-    let started = tokio::select! {
-        biased;
-        () = death(world, progress) => return End::Killed,
-        started = Life::start(world) => started,
-    };
-    let life = match started {
+/// One process of a node, from its start until it has stopped; it may be killed before.
+pub async fn live(world: Arc<World>, progress: Arc<Mutex<Progress>>, node: usize, process: u64) {
+    let life = match Life::start(&world, node, process).await {
         Ok(life) => Arc::new(life),
-        Err(error) => {
-            world.note(|| format!("the process could not start: {error}"));
-            return End::Restarts;
-        }
+        Err(error) => return world.note(|| format!("node {node} could not start: {error}")),
     };
-    for late in world.take_late() {
-        let after = world.store_chance().millis(0, 500);
-        tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            late();
-        });
-    }
-    let outer = Outer { world: world.clone(), life, progress: progress.clone() };
+    let outer = Outer { world, life, progress, node };
     tokio::select! {
         biased;
-        () = death(world, progress) => End::Killed,
-        () = outer.stop_in_time() => {
-            world.note(|| "stopped".into());
-            End::Restarts
-        }
-        () = outer.play() => End::Done,
+        () = outer.stop_in_time() => {}
+        () = outer.play() => {}
     }
+    outer.world.note(|| format!("node {node} has stopped"));
 }
 
-/// Waits for the process's death.
-async fn death(world: &World, progress: &Mutex<Progress>) {
-    let planned = async {
-        let next = lock(progress).kills;
-        let Some(&at) = world.plan.kills.get(next) else { return std::future::pending().await };
-        world.until(at).await;
-        lock(progress).kills += 1;
-        world.kill("planned");
-    };
-    tokio::select! {
-        biased;
-        () = world.killed.notified() => {}
-        () = planned => world.killed.notified().await,
-    }
-}
-
-/// Publishers, admins and whoever sets the clock, with the process that they talk to.
+/// Publishers and admins, with the process that they talk to.
 #[derive(Clone)]
 struct Outer {
     world: Arc<World>,
     life: Arc<Life>,
     progress: Arc<Mutex<Progress>>,
+    node: usize,
 }
 
 impl Outer {
+    async fn sleep(&self, duration: Duration) {
+        self.world.sleep(self.node, duration).await;
+    }
+
+    async fn until(&self, moment: Duration) {
+        self.world.until(self.node, moment).await;
+    }
+
     /// Asks the process to stop, where that is planned, and waits until it has.
     async fn stop_in_time(&self) {
-        let next = lock(&self.progress).stops;
-        let Some(&at) = self.world.plan.stops.get(next) else {
-            return std::future::pending().await;
-        };
-        self.world.until(at).await;
-        lock(&self.progress).stops += 1;
-        self.world.note(|| "asked to stop".into());
+        let next = lock(&self.progress).stops[self.node];
+        let mut stops = self.world.plan.stops.iter().filter(|(_, node)| *node == self.node);
+        let Some(&(at, _)) = stops.nth(next) else { return std::future::pending().await };
+        self.until(at).await;
+        lock(&self.progress).stops[self.node] += 1;
+        self.world.note(|| format!("node {} is asked to stop", self.node));
         self.life.stop().await;
     }
 
-    /// Plays what is left of the plan, lets all faults end, and checks what has become of it.
+    /// Plays what is left of this node's part of the plan; the first node then waits for the others, and checks what has
+    /// become of it.
     async fn play(&self) {
+        let plan = &self.world.plan;
         let mut players = JoinSet::new();
-        for arrival in 0..self.world.plan.arrivals.len() {
-            players.spawn(self.clone().publishes(arrival));
+        for (number, arrival) in plan.arrivals.iter().enumerate() {
+            if arrival.node == self.node {
+                players.spawn(self.clone().publishes(number));
+            }
         }
-        for endpoint in 0..self.world.plan.endpoints.len() {
+        for endpoint in (self.node..plan.endpoints.len()).step_by(plan.nodes()) {
             players.spawn(self.clone().changes(endpoint));
         }
-        players.spawn(self.clone().sets_the_clock());
-        self.world.until(self.world.plan.heals_at).await;
+        self.until(plan.heals_at).await;
         while players.join_next().await.is_some() {}
+        self.world.set_ready(self.node);
+        if self.node == 0 {
+            self.conclude().await;
+        }
+        while !self.world.is_over() {
+            self.sleep(LOOK_EVERY).await;
+        }
+        self.life.stop().await;
+    }
+
+    /// Lets all faults end, and checks what has become of everything.
+    async fn conclude(&self) {
+        while !self.world.all_are_ready() {
+            self.sleep(LOOK_EVERY).await;
+        }
         self.world.note(|| "all faults have ended".into());
         self.reactivate_some().await;
         self.settle().await;
         self.check_isolation().await;
         self.settle().await;
-        self.check_end().await;
-        self.life.stop().await;
+        self.check_end();
+        self.world.end();
     }
 
     // ---- publishers ----
@@ -279,19 +246,20 @@ impl Outer {
         if lock(&self.progress).published[number] {
             return;
         }
-        world.until(arrival.at).await;
-        let repeats = arrival.has_key && arrival.events.len() == 1;
+        self.until(arrival.at).await;
+        let repeats = arrival.repeats();
         // One without a key is not repeated, whatever becomes of the process.
         lock(&self.progress).published[number] = !repeats;
         let mut patience = arrival.hangs_up_after.unwrap_or(Duration::MAX);
         loop {
-            let published = timeout(patience, self.publish(number, arrival, repeats)).await;
+            let publish = self.publish(number, arrival, repeats);
+            let published = world.timeout(self.node, patience, publish).await;
             world.note(|| format!("publisher {number} heard {published:?}"));
-            if matches!(published, Ok(Ok(()))) || !repeats {
+            if matches!(published, Some(Ok(()))) || !repeats {
                 break;
             }
             patience = Duration::MAX;
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.sleep(Duration::from_secs(1)).await;
         }
         lock(&self.progress).published[number] = true;
     }
@@ -303,8 +271,9 @@ impl Outer {
         has_key: bool,
     ) -> Result<(), StoreError> {
         let world = &self.world;
-        let data = |bytes: usize| format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes));
-        let data = arrival.events.iter().map(|event| data(event.bytes.saturating_sub(11)));
+        let data =
+            |bytes: usize| format!(r#"{{"arrival":{number},"text":"{}"}}"#, "x".repeat(bytes));
+        let data = arrival.events.iter().map(|event| data(event.bytes.saturating_sub(30)));
         let data: Vec<Box<RawValue>> =
             data.map(|text| RawValue::from_string(text).expect("it is JSON")).collect();
         let mut events = Vec::new();
@@ -318,10 +287,12 @@ impl Outer {
         let snapshot = self.life.directory.snapshot();
         let tenant = snapshot.tenant(TENANT).expect("it is there from the beginning");
         let publisher = &self.life.publisher;
-        let now = world.wall();
+        let now = self.life.clock.now();
         world.note(|| format!("publisher {number} publishes"));
+        let known = world.ledger().known();
         if events.len() > 1 {
             for answer in publisher.publish_all(tenant, events, now).await? {
+                world.ledger().check_fan_out(&known, &answer);
                 world.ledger().accepted(answer, None);
             }
             return Ok(());
@@ -334,7 +305,13 @@ impl Outer {
         });
         let event = events.pop().expect("there is one");
         match publisher.publish(tenant, event, idempotency, now).await? {
-            Acceptance::Accepted(answer) => world.ledger().accepted(answer, key.as_deref()),
+            Acceptance::Accepted(answer) => {
+                // With a key it may be the answer to an earlier request.
+                if key.is_none() {
+                    world.ledger().check_fan_out(&known, &answer);
+                }
+                world.ledger().accepted(answer, key.as_deref());
+            }
             Acceptance::KeyReused => {
                 world.ledger().violate("a key is kept once", "it is taken for another request's");
             }
@@ -350,9 +327,12 @@ impl Outer {
             let Some(&(at, change)) = self.world.plan.endpoints[endpoint].changes.get(next) else {
                 return;
             };
-            self.world.until(at).await;
+            self.until(at).await;
             lock(&self.progress).changed[endpoint] += 1;
             // Some admins try again, and some go home.
+            if !matches!(change, Change::Resend) {
+                self.world.ledger().change_begins(endpoint);
+            }
             let tries = self.world.network_chance().between(1, 3);
             for _ in 0..tries {
                 let changed = self.change(endpoint, change).await;
@@ -360,14 +340,14 @@ impl Outer {
                 if changed.is_ok() {
                     break;
                 }
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                self.sleep(Duration::from_millis(300)).await;
             }
         }
     }
 
     async fn change(&self, endpoint: usize, change: Change) -> Result<(), String> {
         let (world, admin, id) = (&self.world, &self.life.admin, endpoint_id(endpoint));
-        let by = By { actor: Actor::Service, address: None, at: world.wall() };
+        let by = By { actor: Actor::Service, address: None, at: self.life.clock.now() };
         let said = |error: postrider::admin::AdminError| error.to_string();
         world.note(|| format!("admin of {endpoint}: {change:?}"));
         match change {
@@ -380,6 +360,9 @@ impl Outer {
                 let changed = admin.update_endpoint(TENANT, id, change, by).await.map_err(said)?;
                 if changed.is_some() && !is_active {
                     world.ledger().set_closed(endpoint, true);
+                }
+                if changed.is_some() && world.plan.endpoints[endpoint].nature != Nature::Leaving {
+                    world.ledger().is_known_active(endpoint, is_active);
                 }
             }
             Change::Retarget => {
@@ -399,6 +382,7 @@ impl Outer {
             Change::Delete => {
                 if admin.delete_endpoint(TENANT, id, by).await.map_err(said)? {
                     world.ledger().set_closed(endpoint, true);
+                    world.ledger().is_known_active(endpoint, false);
                 }
             }
             Change::Resend => {
@@ -420,19 +404,10 @@ impl Outer {
                 continue;
             }
             if self.world.network_chance().percent(60) {
+                self.world.ledger().change_begins(endpoint);
                 let changed = self.change(endpoint, Change::Activate).await;
                 changed.expect("nothing fails any more");
             }
-        }
-    }
-
-    async fn sets_the_clock(self) {
-        loop {
-            let next = lock(&self.progress).clock_jumps;
-            let Some(&(at, by_seconds)) = self.world.plan.clock_jumps.get(next) else { return };
-            self.world.until(at).await;
-            lock(&self.progress).clock_jumps += 1;
-            self.world.set_wall(by_seconds);
         }
     }
 
@@ -442,7 +417,7 @@ impl Outer {
     async fn settle(&self) {
         let deadline = self.world.elapsed() + PATIENCE;
         while !self.is_settled() && self.world.elapsed() < deadline {
-            tokio::time::sleep(LOOK_EVERY).await;
+            self.sleep(LOOK_EVERY).await;
         }
         if !self.is_settled() {
             let open: Vec<_> = self
@@ -454,7 +429,7 @@ impl Outer {
                 .collect();
             self.world.ledger().violate("every delivery ends", format!("in time: {open:?}"));
         }
-        let held = self.life.lanes.bytes_held();
+        let held = self.world.ledger().bytes_held();
         if held > 0 {
             self.world.ledger().violate("memory is given back", format!("{held} bytes are held"));
         }
@@ -464,7 +439,7 @@ impl Outer {
     fn is_settled(&self) -> bool {
         let deliveries = self.world.store.deliveries();
         deliveries.iter().all(|delivery| self.has_settled(delivery))
-            && self.life.lanes.bytes_held() == 0
+            && self.world.ledger().bytes_held() == 0
     }
 
     fn has_settled(&self, delivery: &DeliveryState) -> bool {
@@ -491,21 +466,23 @@ impl Outer {
             return;
         }
         let mut events: Vec<(EventId, usize)> = Vec::new();
-        for number in 0..8 {
+        for number in 0..BURST {
             let event_type_index = number % TYPES.len();
             let arrival = Arrival {
                 at: Duration::ZERO,
+                node: 0,
                 events: vec![crate::plan::EventPlan { event_type: event_type_index, bytes: 100 }],
                 has_key: false,
                 hangs_up_after: None,
             };
             let before = self.world.ledger().counts.accepted;
+            let number = self.world.plan.arrivals.len() + number;
             let published = self.publish(number, &arrival, false).await;
             published.expect("nothing fails any more");
             let event = self.world.ledger().some_accepted(before).expect("it was accepted");
             events.push((event, event_type_index));
         }
-        tokio::time::sleep(PROMPTLY).await;
+        self.sleep(PROMPTLY).await;
         for (endpoint, plan) in self.world.plan.endpoints.iter().enumerate() {
             if plan.nature.is_dead() || !self.is_active(endpoint) {
                 continue;
@@ -521,18 +498,21 @@ impl Outer {
         }
     }
 
-    async fn check_end(&self) {
+    fn check_end(&self) {
         let endpoints = 0..self.world.plan.endpoints.len();
         let is_deleted: Vec<_> = endpoints.clone().map(|e| self.is_deleted(e)).collect();
         let is_active: Vec<_> = endpoints.clone().map(|e| self.is_active(e)).collect();
-        let snapshot = self.life.directory.snapshot();
         let mut ledger = self.world.ledger();
-        for endpoint in endpoints {
-            let view = snapshot.endpoint(TENANT, endpoint_id(endpoint));
-            let agrees = view.is_none() == is_deleted[endpoint]
-                && view.is_some_and(|view| view.is_deliverable()) == is_active[endpoint];
-            if !agrees {
-                ledger.violate("the directory agrees with the store", format!("on {endpoint}"));
+        for (node, directory) in ledger.directories().into_iter().enumerate() {
+            for endpoint in endpoints.clone() {
+                let snapshot = directory.snapshot();
+                let view = snapshot.endpoint(TENANT, endpoint_id(endpoint));
+                let agrees = view.is_none() == is_deleted[endpoint]
+                    && view.is_some_and(|view| view.is_deliverable()) == is_active[endpoint];
+                if !agrees {
+                    let what = format!("on {endpoint}, at node {node}");
+                    ledger.violate("the directory agrees with the store", what);
+                }
             }
         }
         ledger.check_end(&self.world, &is_deleted, &is_active);

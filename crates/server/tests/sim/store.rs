@@ -1,24 +1,38 @@
 //! The store: the model, which takes its time, stalls, and fails, before a commit or after it. What the model holds is
-//! what is durable; it survives a kill, and nothing else does.
+//! what is durable; it survives a kill, and nothing else does. Where several nodes share it, `nodes.rs` has what they do.
 //!
 //! It is as unruly as a database at the other end of a connection may be: verbs that are under way at once are committed
-//! in any order, a caller that stops waiting doesn't stop its verb, the answer to a commit may be lost, and a record of a
-//! process that is dead may arrive while the next one works. An attempt that is recorded once more is known by its id.
+//! in any order, a caller that stops waiting doesn't stop its verb, nor does one that is frozen; the answer to a commit may
+//! be lost, and a record of a process that is dead may arrive while the next one works. An attempt that is recorded once
+//! more is known by its id.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    future::poll_fn,
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use postrider_kernel::{
     DeliveryId, EndpointId, EventId, EventType, SecretId, TenantId, Timestamp, TokenId, UserId,
+    delivery::Status,
 };
 use postrider_store::*;
 
-use crate::{plan::SpellKind, world::World};
+use crate::{
+    plan::SpellKind,
+    world::{World, lock},
+};
 
 /// The store as one process sees it.
+#[derive(Clone)]
 pub struct SimStore {
     world: Arc<World>,
+    node: usize,
+    process: u64,
 }
 
 /// How a call fares.
@@ -52,10 +66,25 @@ enum Manner {
     Lingers,
 }
 
+/// How long after its time a call of a dead process may arrive: while the next one works already.
+const LATE_MAX_MILLIS: u64 = 5_000;
+
+/// No call arrives in the moment in which it is made.
+const SOON: Duration = Duration::from_micros(1);
+
+/// A verb of the model, which never waits.
+macro_rules! model {
+    ($store:ident.$verb:ident($($argument:expr),*)) => {
+        Store::$verb(&$store.world.store, $($argument),*)
+            .now_or_never()
+            .expect("the model never waits")
+    };
+}
+
 impl SimStore {
-    /// The store, for a process that begins.
-    pub fn new(world: Arc<World>) -> Self {
-        Self { world }
+    /// The store, for a process that begins on a node.
+    pub fn new(world: Arc<World>, node: usize, process: u64) -> Self {
+        Self { world, node, process }
     }
 
     fn fate(&self, verb: &str, manner: Manner) -> Fate {
@@ -66,7 +95,7 @@ impl SimStore {
         let mut chance = self.world.store_chance();
         let (mut before, after) = (chance.millis(0, 3), chance.millis(0, 3));
         let mut fails = None;
-        for spell in plan.weather.iter().filter(|spell| (spell.from..spell.until).contains(&now)) {
+        for spell in plan.weather.iter().filter(|spell| spell.is_felt(self.node, now)) {
             match spell.kind {
                 SpellKind::Stall => before = before.max(spell.until - now),
                 SpellKind::Outage => fails = Some(Moment::BeforeCommit),
@@ -80,39 +109,123 @@ impl SimStore {
         Fate { before, fails, after }
     }
 
-    /// Runs a verb as a task of its own, so that it goes on when the caller doesn't.
+    /// Runs a verb, which goes on when the caller doesn't.
     async fn call<T: Send + 'static>(
         &self,
         verb: &'static str,
         manner: Manner,
-        commit: impl FnOnce(&World) -> Result<T> + Send + 'static,
+        commit: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (world, fate) = (self.world.clone(), self.fate(verb, manner));
-        world.note(|| format!("store {verb} {fate:?}"));
-        // Drawn now: in which order a runtime drops its tasks is none of ours.
+        let (world, fate) = (&self.world, self.fate(verb, manner));
+        let before = fate.before.max(SOON);
+        world.note(|| format!("store {verb} of node {} {fate:?}", self.node));
         let lingers = manner == Manner::Lingers && world.store_chance().percent(50);
-        let number = world.count_call(verb);
-        let job = async move {
-            let mut pending = Pending { commit: Some(commit), verb, number, lingers, world };
-            pause(fate.before).await;
-            let (world, Some(commit)) = (pending.world.clone(), pending.commit.take()) else {
-                return Err(unavailable());
-            };
-            if fate.fails == Some(Moment::BeforeCommit) {
-                return Err(unavailable());
+        if verb == "record_all" {
+            world.count_record(self.node);
+        }
+        let answer = Arc::new(Mutex::new(None));
+        let (store, answered) = (self.clone(), answer.clone());
+        let commit = move |store: &Self| {
+            let committed = commit(store);
+            store.world.note(|| format!("store {verb} of node {} committed", store.node));
+            if manner != Manner::Reads && !store.is_dead() {
+                store.world.count_commit(store.node);
             }
-            let answer = commit(&world);
-            world.note(|| format!("store {verb} committed"));
-            if manner != Manner::Reads {
-                world.count_commit();
-            }
-            pause(fate.after).await;
-            if world.is_killed() {
-                std::future::pending::<()>().await;
-            }
-            if fate.fails == Some(Moment::AfterCommit) { Err(unavailable()) } else { answer }
+            *lock(&answered) = Some(committed);
         };
-        tokio::spawn(job).await.expect("a verb of the model does not panic")
+        world.after(before, move || {
+            if store.is_dead() && lingers {
+                let late = store.world.store_chance().millis(0, LATE_MAX_MILLIS);
+                let world = store.world.clone();
+                world.after(late, move || commit(&store));
+            } else if !store.is_dead() && fate.fails != Some(Moment::BeforeCommit) {
+                commit(&store);
+            }
+        });
+        world.sleep(self.node, before + fate.after).await;
+        let answer = lock(&answer).take().filter(|_| fate.fails.is_none());
+        answer.unwrap_or_else(|| Err(unavailable()))
+    }
+
+    /// Whether the process that called is dead. What arrives of it now is late.
+    fn is_dead(&self) -> bool {
+        self.world.is_dead(self.node, self.process)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.world.plan.is_shared()
+    }
+
+    /// Does what follows from a change of the directory.
+    fn directory_changed(&self) {
+        self.world.nodes().change();
+        self.tell(&News::Directory);
+    }
+
+    /// Tells the other nodes, sooner or later or never.
+    fn tell(&self, news: &News) {
+        for node in (0..self.world.plan.nodes()).filter(|node| *node != self.node) {
+            let mut chance = self.world.store_chance();
+            let (wait, is_lost) = (chance.millis(0, 20), chance.percent(10));
+            drop(chance);
+            if is_lost && !self.world.is_healed() {
+                continue;
+            }
+            let (world, news) = (self.world.clone(), news.clone());
+            self.world.after(wait, move || {
+                let listener = world.nodes().deliver(node, news);
+                if let Some(listener) = listener {
+                    world.wake(node, listener);
+                }
+            });
+        }
+    }
+
+    /// Tells the others of what these publications left pending.
+    fn tell_due(&self, publications: &[Publication]) {
+        let pending = |publication: &Publication| {
+            let all = publication.deliveries.clone();
+            all.into_iter().filter(|new| !new.leased).map(|new| new.endpoint)
+        };
+        let owed: BTreeSet<_> = publications.iter().flat_map(pending).collect();
+        if !owed.is_empty() {
+            let owed = owed.into_iter().map(|endpoint| (crate::ledger::TENANT, endpoint));
+            self.tell(&News::Due(owed.collect()));
+        }
+    }
+
+    /// Makes pending what is leased under the leases of the dead; answers whether there was anything.
+    fn take_over(&self) -> bool {
+        let world = &self.world;
+        let buried = world.nodes().bury(world.elapsed());
+        for lease in buried {
+            world.ledger().lease_ran_out(lease);
+        }
+        let leases = world.store.deliveries().into_iter().filter_map(|delivery| delivery.lease);
+        let dead: BTreeSet<Lease> = leases.filter(|lease| !world.nodes().has_row(*lease)).collect();
+        dead.into_iter().fold(false, |has_freed, lease| has_freed | self.free(lease))
+    }
+
+    /// Makes pending what is leased under a dead lease, and tells the others.
+    fn free(&self, lease: Lease) -> bool {
+        let world = &self.world;
+        let held =
+            world.store.deliveries().into_iter().filter(|delivery| {
+                delivery.lease == Some(lease) && delivery.status == Status::Leased
+            });
+        let held: Vec<_> = held.collect();
+        if held.is_empty() {
+            return false;
+        }
+        let ids: Vec<DeliveryId> = held.iter().map(|delivery| delivery.id).collect();
+        world.note(|| format!("taken over from {lease:?}: {ids:?}"));
+        world.ledger().freed(&ids, lease);
+        let given_back = model!(self.give_back(ids, lease));
+        given_back.expect("the model never fails");
+        let owed: BTreeSet<_> =
+            held.iter().map(|delivery| (crate::ledger::TENANT, delivery.endpoint)).collect();
+        self.tell(&News::Due(owed.into_iter().collect()));
+        true
     }
 }
 
@@ -120,51 +233,26 @@ fn unavailable() -> StoreError {
     StoreError::Unavailable("the simulation says so".into())
 }
 
-async fn pause(duration: Duration) {
-    if duration.is_zero() {
-        tokio::task::yield_now().await;
-    } else {
-        tokio::time::sleep(duration).await;
-    }
-}
-
-/// A verb that is not committed yet. When its process dies, it may arrive all the same.
-struct Pending<T, C: FnOnce(&World) -> Result<T> + Send + 'static> {
-    commit: Option<C>,
-    verb: &'static str,
-    number: u64,
-    lingers: bool,
-    world: Arc<World>,
-}
-
-impl<T, C: FnOnce(&World) -> Result<T> + Send + 'static> Drop for Pending<T, C> {
-    fn drop(&mut self) {
-        if let Some(commit) = self.commit.take()
-            && self.lingers
-            && self.world.is_killed()
-        {
-            let (world, verb) = (self.world.clone(), self.verb);
-            let arrives = move || {
-                world.note(|| format!("store {verb} of a dead process arrives"));
-                drop(commit(&world));
-            };
-            self.world.delay(self.number, Box::new(arrives));
-        }
-    }
-}
-
-/// A verb of the model, which never waits.
-macro_rules! model {
-    ($world:ident.$verb:ident($($argument:expr),*)) => {
-        Store::$verb(&$world.store, $($argument),*).now_or_never().expect("the model never waits")
-    };
-}
-
 /// A verb that the ledger has no interest in.
 macro_rules! plain {
     ($self:ident, $manner:ident, $verb:ident($($argument:expr),*)) => {
         $self
-            .call(stringify!($verb), Manner::$manner, move |world| model!(world.$verb($($argument),*)))
+            .call(stringify!($verb), Manner::$manner, move |store| model!(store.$verb($($argument),*)))
+            .await
+    };
+}
+
+/// A verb that changes what a directory is made of, unless it answers that there was nothing to change.
+macro_rules! change {
+    ($self:ident, $verb:ident($($argument:expr),*), $has_changed:expr) => {
+        $self
+            .call(stringify!($verb), Manner::Writes, move |store| {
+                let answer = model!(store.$verb($($argument),*))?;
+                if $has_changed(&answer) {
+                    store.directory_changed();
+                }
+                Ok(answer)
+            })
             .await
     };
 }
@@ -209,12 +297,76 @@ impl Store for SimStore {
     }
 
     async fn begin_life(&self) -> Result<Lease> {
-        self.call("begin_life", Manner::Writes, |world| {
-            let lease = model!(world.begin_life())?;
-            world.ledger().life_began(lease, &world.store.deliveries());
+        self.call("begin_life", Manner::Writes, |store| {
+            let world = &store.world;
+            let lease = if store.is_shared() {
+                store.take_over();
+                let lease = Lease(model!(store.reserve_ids(IdKind::Life, 1))?.start);
+                world.nodes().begin(lease, world.elapsed());
+                lease
+            } else {
+                world.ledger().all_leases_ended();
+                model!(store.begin_life())?
+            };
+            world.ledger().lease_began(lease);
             Ok(lease)
         })
         .await
+    }
+
+    async fn renew(&self, lease: Lease, applied: Version) -> Result<Renewal> {
+        if !self.is_shared() {
+            return model!(self.renew(lease, applied));
+        }
+        self.call("renew", Manner::Writes, move |store| {
+            let world = &store.world;
+            let renewed = world.nodes().renew(lease, applied, world.elapsed());
+            world.note(|| format!("{lease:?} of {applied:?} renewed: {renewed:?}"));
+            let version = world.nodes().version();
+            let now = Some(world.database_clock());
+            Ok(renewed.map_or(Renewal::Lost, |may_sign| Renewal::Held { version, now, may_sign }))
+        })
+        .await
+    }
+
+    async fn is_applied_elsewhere(&self, version: Version, except: Lease) -> Result<bool> {
+        if !self.is_shared() {
+            return Ok(true);
+        }
+        self.call("is_applied_elsewhere", Manner::Reads, move |store| {
+            let now = store.world.elapsed();
+            Ok(store.world.nodes().is_applied_elsewhere(version, except, now))
+        })
+        .await
+    }
+
+    async fn end_life(&self, lease: Lease) -> Result<()> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        self.call("end_life", Manner::Writes, move |store| {
+            store.world.nodes().end(lease);
+            store.world.ledger().lease_ended(lease);
+            store.free(lease);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn take_over(&self) -> Result<bool> {
+        self.call("take_over", Manner::Writes, |store| Ok(store.take_over())).await
+    }
+
+    async fn next_news(&self) -> News {
+        poll_fn(|context| self.world.nodes().poll_news(self.node, context.waker())).await
+    }
+
+    async fn directory_version(&self) -> Result<Version> {
+        if !self.is_shared() {
+            return Ok(Version(0));
+        }
+        self.call("directory_version", Manner::Reads, |store| Ok(store.world.nodes().version()))
+            .await
     }
 
     async fn create_tenant(&self, tenant: NewTenant, by: By) -> Result<bool> {
@@ -290,7 +442,7 @@ impl Store for SimStore {
     }
 
     async fn create_endpoint(&self, endpoint: NewEndpoint, by: By) -> Result<Endpoint> {
-        plain!(self, Writes, create_endpoint(endpoint, by))
+        change!(self, create_endpoint(endpoint, by), |_: &Endpoint| true)
     }
 
     async fn update_endpoint(
@@ -300,11 +452,11 @@ impl Store for SimStore {
         change: EndpointChange,
         by: By,
     ) -> Result<Option<Endpoint>> {
-        plain!(self, Writes, update_endpoint(tenant, id, change, by))
+        change!(self, update_endpoint(tenant, id, change, by), Option::is_some)
     }
 
     async fn delete_endpoint(&self, tenant: TenantId, id: EndpointId, by: By) -> Result<bool> {
-        plain!(self, Writes, delete_endpoint(tenant, id, by))
+        change!(self, delete_endpoint(tenant, id, by), bool::clone)
     }
 
     async fn endpoint(&self, tenant: TenantId, id: EndpointId) -> Result<Option<Endpoint>> {
@@ -343,7 +495,9 @@ impl Store for SimStore {
         secret: SecretId,
         by: By,
     ) -> Result<GraceEnded> {
-        plain!(self, Writes, end_grace(tenant, endpoint, secret, by))
+        change!(self, end_grace(tenant, endpoint, secret, by), |answer: &GraceEnded| {
+            matches!(answer, GraceEnded::Done(_))
+        })
     }
 
     async fn expire_secret(
@@ -354,11 +508,12 @@ impl Store for SimStore {
         grace: Option<Duration>,
         by: By,
     ) -> Result<Option<Endpoint>> {
-        self.call("expire_secret", Manner::Writes, move |world| {
+        self.call("expire_secret", Manner::Writes, move |store| {
             let grace_until = grace.map(|grace| by.at.plus(grace));
-            let expired = model!(world.expire_secret(tenant, endpoint, secret.clone(), grace, by))?;
+            let expired = model!(store.expire_secret(tenant, endpoint, secret.clone(), grace, by))?;
             if expired.is_some() {
-                world.ledger().secret_was_made(endpoint, &secret, grace_until);
+                store.world.ledger().secret_was_made(&store.world, endpoint, &secret, grace_until);
+                store.directory_changed();
             }
             Ok(expired)
         })
@@ -366,25 +521,24 @@ impl Store for SimStore {
     }
 
     async fn publish(&self, publication: Publication) -> Result<Published> {
-        world_publish(self, vec![publication], |world, mut publications| {
+        publish(self, vec![publication], |store, mut publications| {
             let publication = publications.pop().expect("there is one");
-            model!(world.publish(publication))
+            model!(store.publish(publication))
         })
         .await
     }
 
     async fn publish_all(&self, publications: Vec<Publication>) -> Result<Published> {
-        world_publish(self, publications, |world, publications| {
-            model!(world.publish_all(publications))
-        })
-        .await
+        publish(self, publications, |store, publications| model!(store.publish_all(publications)))
+            .await
     }
 
     async fn resend(&self, resend: Resend, by: By) -> Result<Resent> {
         plain!(self, Writes, resend(resend, by))
     }
 
-    /// A claim whose answer is lost is not simulated: the contract is that a call which failed kept nothing.
+    /// That its answer is lost is simulated where a node then begins another life: on a store that others share. Alone with
+    /// its file a call that failed kept nothing.
     async fn claim_due(
         &self,
         endpoint: EndpointId,
@@ -392,12 +546,16 @@ impl Store for SimStore {
         limit: ClaimLimit,
         lease: Lease,
     ) -> Result<Claim> {
-        self.call("claim_due", Manner::Reads, move |world| {
-            let claim = model!(world.claim_due(endpoint, now, limit, lease))?;
+        let manner = if self.is_shared() { Manner::Lingers } else { Manner::Reads };
+        self.call("claim_due", manner, move |store| {
+            let world = &store.world;
+            let claim = model!(store.claim_due(endpoint, now, limit, lease))?;
             let ids: Vec<_> = claim.deliveries.iter().map(|delivery| delivery.id).collect();
-            world.note(|| format!("endpoint {endpoint} has {ids:?} claimed"));
-            world.ledger().claimed(&claim, now, world.latest_wall());
-            world.count_commit();
+            world.note(|| format!("endpoint {endpoint} has {ids:?} claimed under {lease:?}"));
+            world.ledger().claimed(&claim, lease, now, world.latest_time(store.node));
+            if manner == Manner::Reads && !store.is_dead() {
+                world.count_commit(store.node);
+            }
             Ok(claim)
         })
         .await
@@ -412,7 +570,8 @@ impl Store for SimStore {
     }
 
     async fn record_all(&self, attempts: Arc<[AttemptRecord]>) -> Result<Vec<Recorded>> {
-        self.call("record_all", Manner::Lingers, move |world| {
+        let answer = self.call("record_all", Manner::Lingers, move |store| {
+            let world = &store.world;
             let was_written: Vec<bool> =
                 attempts.iter().map(|attempt| world.ledger().is_recorded(attempt)).collect();
             let is_fresh = |(_, was_written): &(_, &bool)| !**was_written;
@@ -422,26 +581,37 @@ impl Store for SimStore {
                 .filter(is_fresh)
                 .map(|(attempt, _)| attempt.clone())
                 .collect();
-            let mut recorded = model!(world.record_all(fresh.clone()))?.into_iter();
+            let mut recorded = model!(store.record_all(fresh.clone()))?.into_iter();
+            let mut has_deactivated = false;
             for (attempt, recorded) in fresh.iter().zip(recorded.clone()) {
-                world.ledger().recorded(attempt, recorded);
+                has_deactivated |= attempt.deactivates_endpoint && recorded == Recorded::Done;
+                world.ledger().recorded(store.node, store.is_dead(), attempt, recorded);
+            }
+            if has_deactivated {
+                store.directory_changed();
             }
             let answer = |was_written| {
                 if was_written { Some(Recorded::Done) } else { recorded.next() }
             };
             Ok(was_written.into_iter().filter_map(answer).collect())
+        });
+        let answer = answer.await;
+        self.world.ledger().heard_of_record(self.node, answer.is_ok());
+        answer
+    }
+
+    async fn give_back(&self, deliveries: Vec<DeliveryId>, lease: Lease) -> Result<()> {
+        self.call("give_back", Manner::Lingers, move |store| {
+            store.world.ledger().freed(&deliveries, lease);
+            model!(store.give_back(deliveries, lease))
         })
         .await
     }
 
-    async fn give_back(&self, deliveries: Vec<DeliveryId>, lease: Lease) -> Result<()> {
-        plain!(self, Lingers, give_back(deliveries, lease))
-    }
-
     async fn bring_forward(&self, now: Timestamp, by: Duration) -> Result<()> {
-        self.call("bring_forward", Manner::Writes, move |world| {
-            world.ledger().brought_forward(now, by);
-            model!(world.bring_forward(now, by))
+        self.call("bring_forward", Manner::Writes, move |store| {
+            store.world.ledger().brought_forward(now, by);
+            model!(store.bring_forward(now, by))
         })
         .await
     }
@@ -468,18 +638,25 @@ impl Store for SimStore {
     }
 }
 
-/// Keeps publications, and notes what was tried and what was kept.
-async fn world_publish(
+/// Keeps publications, and notes what was tried and what was kept. Those that were chosen by an old directory are not.
+async fn publish(
     store: &SimStore,
     publications: Vec<Publication>,
-    keep: impl FnOnce(&World, Vec<Publication>) -> Result<Published> + Send + 'static,
+    keep: impl FnOnce(&SimStore, Vec<Publication>) -> Result<Published> + Send + 'static,
 ) -> Result<Published> {
     store.world.ledger().tried_to_publish(&publications);
     store
-        .call("publish", Manner::Writes, move |world| {
-            let published = keep(world, publications.clone())?;
+        .call("publish", Manner::Writes, move |store| {
+            let world = &store.world;
+            let current = world.nodes().version();
+            let is_stale = publications.iter().any(|publication| publication.directory < current);
+            if store.is_shared() && is_stale {
+                return Ok(Published::Stale);
+            }
+            let published = keep(store, publications.clone())?;
             if published == Published::Fresh {
                 world.ledger().published(&publications);
+                store.tell_due(&publications);
             }
             Ok(published)
         })
