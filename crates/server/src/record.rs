@@ -215,7 +215,9 @@ impl Recorder {
         let mut pause = AGAIN.0;
         loop {
             match ask().await {
-                Err(error @ StoreError::Unavailable(_)) => self.state.failed(&error),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Broken(_))) => {
+                    self.state.failed(&error)
+                }
                 answer => {
                     self.state.succeeded();
                     return Some(answer);

@@ -65,7 +65,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Serves an instance until it is told to stop. `on_ready` is called once, when the API accepts connections.
 ///
 /// # Errors
-/// What keeps it from serving.
+/// What keeps it from serving, or from going on.
 pub async fn run(
     config: Config,
     opened: Instance,
@@ -77,7 +77,12 @@ pub async fn run(
         () = signals.next() => return Ok(()),
     };
     on_ready(service.address);
-    signals.next().await;
+    let store = service.instance.store.clone();
+    tokio::select! {
+        () = signals.next() => {}
+        // Nothing is finished first: whatever would be written now may be on disk or not.
+        broken = store.broke() => return Err(broken.into()),
+    }
     tracing::info!("stopping: finishing what is in flight; a second signal leaves at once");
     tokio::select! {
         () = service.stop() => tracing::info!("stopped"),

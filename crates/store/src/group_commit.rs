@@ -8,7 +8,8 @@
 //! - nobody is answered before the commit that carries their job;
 //! - a job that fails, or panics, leaves nothing behind and takes nobody along: the batch is rolled back and every job
 //!   of it runs again in a transaction of its own;
-//! - when the disk is what fails, every caller hears [`StoreError::Unavailable`], and the next batch is tried afresh.
+//! - when the disk is what fails, every caller hears [`StoreError::Unavailable`], and the next batch is tried afresh;
+//! - once the engine is [`StoreError::Broken`] nothing is asked of it any more, not even to be closed, and everybody hears so.
 //!
 //! What a job *is*, this file doesn't know, nor which database runs it: that is the [`Engine`]'s.
 
@@ -18,7 +19,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{Result, StoreError};
 
@@ -44,6 +45,7 @@ pub trait Engine: Send + 'static {
 pub struct GroupCommit<E: Engine> {
     /// `None` only while dropping: a closed queue is how the thread learns that it is to end.
     queue: Option<mpsc::Sender<Box<dyn Job<E>>>>,
+    broken: watch::Receiver<Option<StoreError>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,10 +53,26 @@ impl<E: Engine> GroupCommit<E> {
     /// Starts the thread that owns `engine`.
     pub fn start(engine: E) -> io::Result<Self> {
         let (queue, arrivals) = mpsc::channel(BATCH_MAX);
+        let (tells, broken) = watch::channel(None);
         let thread = Builder::new()
             .name("store-writer".into())
-            .spawn(move || commit_batches(engine, arrivals))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+            .spawn(move || commit_batches(engine, arrivals, &tells))?;
+        Ok(Self { queue: Some(queue), broken, thread: Some(thread) })
+    }
+
+    /// Fails once the engine is broken.
+    pub fn check(&self) -> Result<()> {
+        self.broken.borrow().clone().map_or(Ok(()), Err)
+    }
+
+    /// Waits until the engine is broken, and answers how.
+    pub async fn broke(&self) -> StoreError {
+        let mut broken = self.broken.clone();
+        match broken.wait_for(Option::is_some).await.map(|error| error.clone()) {
+            Ok(Some(error)) => error,
+            // The thread has ended without.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Runs a job in a transaction that it may share with others, and answers once that is committed.
@@ -129,24 +147,41 @@ enum Undone {
 }
 
 /// The thread's life: takes what has arrived, up to [`BATCH_MAX`], until the queue is closed and empty.
-fn commit_batches<E: Engine>(mut engine: E, mut arrivals: mpsc::Receiver<Box<dyn Job<E>>>) {
+fn commit_batches<E: Engine>(
+    mut engine: E,
+    mut arrivals: mpsc::Receiver<Box<dyn Job<E>>>,
+    broken: &watch::Sender<Option<StoreError>>,
+) {
     let mut batch = Vec::new();
     while arrivals.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-        commit_batch(&mut engine, std::mem::take(&mut batch));
+        if let Some(error) = commit_batch(&mut engine, std::mem::take(&mut batch)) {
+            broken.send_replace(Some(error.clone()));
+            refuse_all(arrivals, &error);
+            // To close it would be to write.
+            return std::mem::forget(engine);
+        }
     }
 }
 
-fn commit_batch<E: Engine>(engine: &mut E, mut batch: Vec<Box<dyn Job<E>>>) {
+/// The end of a broken engine: whoever still asks is told.
+fn refuse_all<E: Engine>(mut arrivals: mpsc::Receiver<Box<dyn Job<E>>>, error: &StoreError) {
+    while let Some(job) = arrivals.blocking_recv() {
+        job.answer(Err(error.clone()));
+    }
+}
+
+/// Answers how the engine broke, if it did.
+fn commit_batch<E: Engine>(engine: &mut E, mut batch: Vec<Box<dyn Job<E>>>) -> Option<StoreError> {
     match transact(engine, &mut batch) {
         Err(Undone::ByJob(_)) if batch.len() > 1 => commit_alone(engine, batch),
-        Ok(()) => answer_all(batch, &Ok(())),
-        Err(Undone::ByJob(error) | Undone::ByEngine(error)) => answer_all(batch, &Err(error)),
+        Ok(()) => answer_all(batch, Ok(())),
+        Err(Undone::ByJob(error) | Undone::ByEngine(error)) => answer_all(batch, Err(error)),
     }
 }
 
 /// Gives each job a transaction of its own, until the engine itself fails: the rest then hear of that at once, instead
 /// of each waiting for the same failure.
-fn commit_alone<E: Engine>(engine: &mut E, batch: Vec<Box<dyn Job<E>>>) {
+fn commit_alone<E: Engine>(engine: &mut E, batch: Vec<Box<dyn Job<E>>>) -> Option<StoreError> {
     let mut jobs = batch.into_iter();
     while let Some(mut job) = jobs.next() {
         match transact(engine, std::slice::from_mut(&mut job)) {
@@ -154,10 +189,11 @@ fn commit_alone<E: Engine>(engine: &mut E, batch: Vec<Box<dyn Job<E>>>) {
             Err(Undone::ByJob(error)) => job.answer(Err(error)),
             Err(Undone::ByEngine(error)) => {
                 job.answer(Err(error.clone()));
-                return answer_all(jobs, &Err(error));
+                return answer_all(jobs, Err(error));
             }
         }
     }
+    None
 }
 
 fn transact<E: Engine>(
@@ -169,6 +205,10 @@ fn transact<E: Engine>(
     let ran = jobs.iter_mut().try_for_each(|job| job.run(engine, &mut totals));
     let undone = match ran.map(|()| engine.commit(totals)) {
         Ok(Ok(())) => return Ok(()),
+        // Not even a rollback is asked of it.
+        Ok(Err(error @ StoreError::Broken(_))) | Err(error @ StoreError::Broken(_)) => {
+            return Err(Undone::ByEngine(error));
+        }
         Ok(Err(error @ StoreError::Unavailable(_))) => Undone::ByEngine(error),
         // A commit may also fail by a job's fault: a constraint that is only looked at then.
         Ok(Err(error)) | Err(error) => Undone::ByJob(error),
@@ -177,10 +217,15 @@ fn transact<E: Engine>(
     Err(undone)
 }
 
-fn answer_all<E: Engine>(jobs: impl IntoIterator<Item = Box<dyn Job<E>>>, verdict: &Result<()>) {
+/// Tells all of them the same; answers how the engine broke, if that is what they are told.
+fn answer_all<E: Engine>(
+    jobs: impl IntoIterator<Item = Box<dyn Job<E>>>,
+    verdict: Result<()>,
+) -> Option<StoreError> {
     for job in jobs {
         job.answer(verdict.clone());
     }
+    verdict.err().filter(|error| matches!(error, StoreError::Broken(_)))
 }
 
 #[cfg(test)]

@@ -39,6 +39,13 @@ pub enum StoreError {
     /// At the other end of a connection the answer to a commit may have got lost: then it was kept all the same.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// The disk failed in a way after which nobody knows what is on it, though a later write may succeed. From then on the
+    /// store answers nothing but this: only another start, which reads what is there, knows.
+    #[error(
+        "the disk could not keep what was written ({0}), so that nobody knows what is on it: check the disk and the system's \
+         log, then start Postrider again, which goes on from what is there"
+    )]
+    Broken(String),
     /// What is stored contradicts itself, or the caller did: a fault of ours that no other try will mend.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(String),
@@ -81,6 +88,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the store can be read and its schema is current.
     async fn check_health(&self) -> Result<()>;
+
+    /// Waits until the store is [`StoreError::Broken`], and answers how.
+    async fn broke(&self) -> StoreError {
+        std::future::pending().await
+    }
 
     // ---- lives: who works on this store ----
     //

@@ -495,6 +495,7 @@ fn said<T: Debug>(answer: Result<T>) -> String {
         Ok(answer) => format!("{answer:?}"),
         Err(StoreError::Unavailable(_)) => "unavailable".into(),
         Err(StoreError::Inconsistent(_)) => "inconsistent".into(),
+        Err(StoreError::Broken(_)) => "broken".into(),
     }
 }
 

@@ -219,3 +219,18 @@ async fn dropping_it_runs_what_has_queued() {
     drop(held.commits);
     assert_eq!(*held.log.lock().unwrap(), [FIRST, "commit [1], total 1"]);
 }
+
+#[tokio::test]
+async fn a_broken_engine_is_asked_nothing_more_and_everybody_hears_so() {
+    let held = Held::start(Numbers::default()).await;
+    let answers = run_three(&held, |numbers, total| {
+        numbers.commit_fails = Some(StoreError::Broken("EIO".into()));
+        write(2)(numbers, total)
+    });
+    let broken = || Err(StoreError::Broken("EIO".into()).to_string());
+    assert_eq!(answers.await, [broken(), broken(), broken()]);
+    assert!(matches!(held.commits.broke().await, StoreError::Broken(_)));
+    assert!(held.commits.check().is_err());
+    assert!(matches!(held.commits.run(write(4)).await, Err(StoreError::Broken(_))));
+    assert_eq!(held.log(), [FIRST], "nothing is committed, and nothing rolled back");
+}

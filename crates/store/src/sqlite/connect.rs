@@ -4,6 +4,7 @@ use std::{fs::OpenOptions, io::ErrorKind, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::query::first;
 use crate::{Result, StoreError};
 
 /// How long to wait for another process, the command line, to finish its transaction.
@@ -54,6 +55,13 @@ pub(super) fn writing(path: &Path, durability: Durability) -> Result<Connection>
         connection.execute_batch("PRAGMA synchronous = OFF")?;
     }
     Ok(connection)
+}
+
+/// Puts what a dead process left in the log into the file, and syncs that. The log may hold what the system could not write:
+/// it is read from memory still, and, where it was followed by more, would be a hole in the log after a power loss.
+pub(super) fn settle_log(connection: &Connection) -> Result<()> {
+    first(connection, "PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    Ok(())
 }
 
 /// Opens a new file that is of no use until it is complete: nothing of it has to outlast a crash.

@@ -91,6 +91,7 @@ impl SqliteStore {
     fn open_with(path: &Path, durability: Durability) -> Result<Self> {
         let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut writer = Writer::open(path, durability)?;
+        connect::settle_log(&writer.connection)?;
         migrate::migrate(&mut writer.connection, MIGRATIONS)?;
         let seen_version = AtomicI64::new(data_version(&writer.connection)?);
         let readers = Readers::open(path)?;
@@ -114,6 +115,7 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
+        self.writer.check()?;
         self.readers.read(work).await
     }
 }
@@ -167,6 +169,10 @@ impl Store for SqliteStore {
             0 => Ok(()),
             missing => Err(StoreError::Inconsistent(format!("{missing} migrations are missing"))),
         }
+    }
+
+    async fn broke(&self) -> StoreError {
+        self.writer.broke().await
     }
 
     async fn begin_life(&self) -> Result<Lease> {

@@ -4,7 +4,7 @@
 //! nowhere else.
 
 use postrider_kernel::Timestamp;
-use rusqlite::{Connection, Error, ErrorCode, Params, Row};
+use rusqlite::{Connection, Error, ErrorCode, Params, Row, ffi};
 
 use crate::{Result, StoreError};
 
@@ -101,9 +101,17 @@ pub(super) fn corrupt(column: &str, value: impl std::fmt::Display) -> StoreError
     StoreError::Inconsistent(format!("column {column} holds {value}"))
 }
 
-/// Sorts what another try may mend (the disk, the lock, the memory) from what it won't.
+/// Errors after which nobody knows what is on the disk: a sync failed. The system may have dropped what it could not write, and
+/// let the next sync of the same file succeed. A write that failed, or a disk that is full, is not of this kind: what SQLite
+/// then has of the transaction it takes back, and what was synced before is where it was.
+const BROKEN: [i32; 2] = [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC];
+
+/// Sorts what another try may mend (the disk, the lock, the memory) from what it won't, and from what only a restart may.
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
+        if error.sqlite_error().is_some_and(|cause| BROKEN.contains(&cause.extended_code)) {
+            return Self::Broken(format!("a sync failed: {error}"));
+        }
         match error.sqlite_error_code() {
             Some(
                 ErrorCode::DiskFull
@@ -118,6 +126,22 @@ impl From<Error> for StoreError {
                 | ErrorCode::OperationInterrupted,
             ) => Self::Unavailable(error.to_string()),
             _ => Self::Inconsistent(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_that_failed_breaks_the_store_and_a_full_disk_does_not() {
+        let error = |code| StoreError::from(Error::SqliteFailure(ffi::Error::new(code), None));
+        for code in BROKEN {
+            assert!(matches!(error(code), StoreError::Broken(_)), "{code}");
+        }
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_READ] {
+            assert!(matches!(error(code), StoreError::Unavailable(_)), "{code}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The file: who may read it, which schema it has, and who else writes it.
 
-use std::process::Command;
+use std::{process::Command, sync::Arc};
 
 use rusqlite::Connection;
 
@@ -177,4 +177,22 @@ fn a_history_that_was_begun_before_steps_could_expand_goes_on() {
     assert_eq!(check_history(&connection, &history).unwrap().missing, 1);
     migrate(&mut connection, &history).unwrap();
     assert_eq!(check_history(&connection, MIGRATIONS).unwrap().beyond, 1);
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_in_the_log_is_in_the_file_once_it_is_opened() {
+    let (store, directory) = open_here();
+    let world = World::new(Arc::new(store));
+    world.tenant("default").await;
+    // As a kill leaves them: the store still has its files open.
+    let (left, later) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for name in ["test.db", "test.db-wal"] {
+        std::fs::copy(directory.path().join(name), left.path().join(name)).unwrap();
+    }
+    let opened = SqliteStore::open(&database(&left)).unwrap();
+    // The file alone, without its log.
+    std::fs::copy(database(&left), database(&later)).unwrap();
+    drop(opened);
+    let read = SqliteStore::open(&database(&later)).unwrap();
+    assert_eq!(read.tenants().await.unwrap().len(), 1);
 }
