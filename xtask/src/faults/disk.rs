@@ -14,7 +14,7 @@ use super::{LOAD, Scale, directory, waits};
 use crate::{
     ci::check,
     stage::{
-        ledger,
+        TYPE, ledger,
         publishers::Publishers,
         receiver::{Manner, Receiver},
         server::{Launch, Server},
@@ -39,7 +39,7 @@ pub fn full(_: Scale) -> anyhow::Result<String> {
     let ballast = disk.fill()?;
     wait_until("publishing is refused", || Ok(publishers.refused() > 20))?;
     let mut client = server.client();
-    let refusal = client.publish(10)?;
+    let refusal = client.publish(TYPE, 10)?;
     ensure!(
         refusal.status == 503,
         "a full disk was answered {}: {}",

@@ -106,8 +106,12 @@ fn waits(count: usize, seconds: &str) -> String {
 }
 
 /// The load that most faults are tried under.
-const LOAD: stage::publishers::Load =
-    stage::publishers::Load { publishers: 8, bytes: 400, pause: std::time::Duration::ZERO };
+const LOAD: stage::publishers::Load = stage::publishers::Load {
+    publishers: 8,
+    event_type: stage::TYPE,
+    bytes: 400,
+    every: std::time::Duration::ZERO,
+};
 
 /// Chance that can be had again: SplitMix64.
 #[derive(Debug)]

@@ -77,14 +77,20 @@ impl Client {
 
     /// Makes an endpoint for [`TYPE`], and answers its id.
     pub fn create_endpoint(&mut self, target: &str) -> anyhow::Result<i64> {
-        let body = json!({"target": target, "events": [{"type": TYPE}]}).to_string();
+        self.create_endpoint_for(target, &[TYPE])
+    }
+
+    /// Makes an endpoint for these event types, and answers its id.
+    pub fn create_endpoint_for(&mut self, target: &str, types: &[&str]) -> anyhow::Result<i64> {
+        let events: Vec<Value> = types.iter().map(|name| json!({"type": name})).collect();
+        let body = json!({"target": target, "events": events}).to_string();
         let made = self.send("POST", "/api/v2/webhook/endpoint/", body.as_bytes())?.json()?;
         made["id"].as_i64().context("an endpoint has an id")
     }
 
     /// Publishes an event of so many bytes.
-    pub fn publish(&mut self, bytes: usize) -> io::Result<Answer> {
-        let body = json!({"type": TYPE, "data": {"text": "x".repeat(bytes)}}).to_string();
+    pub fn publish(&mut self, event_type: &str, bytes: usize) -> io::Result<Answer> {
+        let body = json!({"type": event_type, "data": {"text": "x".repeat(bytes)}}).to_string();
         self.send("POST", "/api/v2/webhook/event/", body.as_bytes())
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{anyhow, bail};
 
-use super::{client::event_id, pause, server::Door};
+use super::{client::event_id, now, pause, server::Door};
 
 /// How long a publisher waits after it was refused or found nobody.
 const AGAIN: Duration = Duration::from_millis(2);
@@ -21,10 +21,12 @@ const AGAIN: Duration = Duration::from_millis(2);
 pub struct Load {
     /// How many publish at once.
     pub publishers: usize,
+    /// The type of the events.
+    pub event_type: &'static str,
     /// How large an event's text is.
     pub bytes: usize,
-    /// How long each waits between two events.
-    pub pause: Duration,
+    /// How often each publishes, where it isn't as often as it can; what was late is made up for.
+    pub every: Duration,
 }
 
 /// Publishers at work.
@@ -82,12 +84,14 @@ impl Publishers {
 fn publish(door: &Door, told: &Told, load: Load) -> anyhow::Result<Vec<i64>> {
     let mut client = door.client();
     let mut accepted = Vec::new();
+    let (start, mut due) = (now(), Duration::ZERO);
     while !told.is_over.load(Ordering::SeqCst) {
-        match client.publish(load.bytes) {
+        match client.publish(load.event_type, load.bytes) {
             Ok(answer) if answer.status == 201 => {
                 accepted.push(event_id(&answer)?);
                 told.accepted.fetch_add(1, Ordering::SeqCst);
-                pause(load.pause);
+                due += load.every;
+                pause(due.saturating_sub(start.elapsed()));
             }
             Ok(answer) if answer.status == 503 => {
                 told.refused.fetch_add(1, Ordering::SeqCst);
