@@ -33,6 +33,10 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Leased, Self::Delivered, Self::Failed, Self::Cancelled];
+
     /// The name in the API and the store.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -84,6 +84,8 @@ macro_rules! conformance {
                 an_event_is_published_once_or_not_at_all
                 many_events_are_kept_in_one_go_in_their_order
                 many_events_are_kept_all_or_none
+                an_event_shows_where_its_deliveries_stand
+                another_tenants_event_is_as_if_it_were_not_there
                 a_resend_owes_an_event_once_more
                 a_resend_is_all_or_none
                 a_resend_is_refused_where_it_cannot_be_tried

@@ -322,6 +322,10 @@ pub trait Store: Send + Sync + 'static {
         query: AttemptQuery,
     ) -> Result<Page<Attempt>>;
 
+    /// One event, with up to `limit` of its deliveries.
+    async fn event(&self, tenant: TenantId, id: EventId, limit: u32)
+    -> Result<Option<StoredEvent>>;
+
     /// Which of these events a tenant has.
     async fn known_events(&self, tenant: TenantId, events: Vec<EventId>) -> Result<Vec<EventId>>;
 

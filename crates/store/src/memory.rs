@@ -137,6 +137,7 @@ struct KeptDelivery {
     trigger: Trigger,
     status: Status,
     attempts_made: u32,
+    created_at: Timestamp,
     due_at: Timestamp,
     /// While it is leased.
     lease: Option<Lease>,

@@ -812,6 +812,42 @@ pub struct Attempt {
     pub next_retry: Option<Timestamp>,
 }
 
+/// An event as it was accepted, with what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredEvent {
+    /// Its identifier.
+    pub id: EventId,
+    /// Its type.
+    pub event_type: EventType,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// What is sent of it, byte for byte.
+    pub payload: Bytes,
+    /// The first of its deliveries, by id: those to endpoints that aren't deleted, and that are still kept.
+    pub deliveries: Page<StoredDelivery>,
+}
+
+/// A delivery, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDelivery {
+    /// Its identifier.
+    pub id: DeliveryId,
+    /// The endpoint to which the event is owed.
+    pub endpoint: EndpointId,
+    /// Where it stands.
+    pub status: Status,
+    /// Why it exists.
+    pub trigger: Trigger,
+    /// How many tries it took so far.
+    pub attempts_made: u32,
+    /// When it came to be.
+    pub created_at: Timestamp,
+    /// While it is pending: when it is to be tried.
+    pub due_at: Option<Timestamp>,
+    /// Once it has ended: when it did.
+    pub finished_at: Option<Timestamp>,
+}
+
 /// What is no longer kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purge {

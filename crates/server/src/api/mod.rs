@@ -19,6 +19,7 @@ mod event_types;
 mod events;
 mod form;
 pub mod health;
+mod history;
 mod input;
 mod jwt;
 mod origin;
@@ -49,13 +50,14 @@ use crate::{app::App, clock, config::NodeRole};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The paths, by resource.
-const ROUTES: [&[door::Route]; 8] = [
+const ROUTES: [&[door::Route]; 9] = [
     endpoints::ROUTES,
     event_types::ROUTES,
     attempts::ROUTES,
     secrets::ROUTES,
     resend::ROUTES,
     events::ROUTES,
+    history::ROUTES,
     jwt::ROUTES,
     health::ROUTES,
 ];

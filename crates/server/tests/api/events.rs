@@ -1,8 +1,10 @@
 //! Publishing: what is accepted, what arrives, and what is refused.
 
+use serde_json::{Value, json};
+
 use super::{
     ENDPOINTS, EVENTS, endpoint, event,
-    support::{Server, receiver::Receiver},
+    support::{Server, eventually, receiver::Receiver},
 };
 
 #[test]
@@ -116,4 +118,43 @@ fn an_idempotency_key_makes_a_repeat_harmless() {
     }
     let doubled = with_key("a").with_header("Idempotency-Key: a");
     assert_eq!(doubled.post(EVENTS, event("post.created")).status, 400);
+}
+
+#[test]
+fn an_event_shows_its_payload_and_where_its_deliveries_stand() {
+    let server = Server::start_with(&["--retry-schedule", "3600"]);
+    let admin = server.with_role("admin");
+    let (quick, failing) = (Receiver::start(), Receiver::start());
+    failing.answers("500 No", "");
+    let quick_id = admin.post(ENDPOINTS, endpoint(quick.url(), &["post.created"])).id(201);
+    let failing_id = admin.post(ENDPOINTS, endpoint(failing.url(), &["post.created"])).id(201);
+    let id = admin.post(EVENTS, event("post.created")).json(201)["event_id"].as_i64().unwrap();
+    let path = format!("{EVENTS}{id}/");
+    let viewer = server.with_role("viewer");
+    let mut shown = Value::Null;
+    eventually("both were tried", || {
+        shown = viewer.get(&path).json(200);
+        let deliveries = shown["deliveries"].as_array().unwrap();
+        deliveries.iter().all(|delivery| delivery["attempts_made"] == 1)
+    });
+    assert_eq!((&shown["id"], &shown["type"]), (&json!(id), &json!("post.created")));
+    assert_eq!(shown["payload"], quick.next().body);
+    assert_eq!(shown["delivery_count"], 2);
+    let of = |endpoint: i64| {
+        let deliveries = shown["deliveries"].as_array().unwrap();
+        deliveries.iter().find(|delivery| delivery["endpoint"] == endpoint).unwrap().clone()
+    };
+    let (delivered, pending) = (of(quick_id), of(failing_id));
+    assert_eq!((&delivered["status"], &delivered["due_at"]), (&json!("delivered"), &Value::Null));
+    assert!(delivered["finished_at"].as_str() >= shown["added_at"].as_str());
+    assert_eq!((&pending["status"], &pending["finished_at"]), (&json!("pending"), &Value::Null));
+    assert!(pending["due_at"].as_str() > shown["added_at"].as_str());
+
+    server
+        .with_role("publisher")
+        .get(&path)
+        .says(403, "You do not have permission to perform this action.");
+    for nowhere in ["0", "99999999", "99999999999999999999", "nope"] {
+        viewer.get(&format!("{EVENTS}{nowhere}/")).says(404, "Not found.");
+    }
 }

@@ -625,6 +625,15 @@ impl Store for SimStore {
         plain!(self, Reads, attempts(tenant, endpoint, query))
     }
 
+    async fn event(
+        &self,
+        tenant: TenantId,
+        id: EventId,
+        limit: u32,
+    ) -> Result<Option<StoredEvent>> {
+        plain!(self, Reads, event(tenant, id, limit))
+    }
+
     async fn known_events(&self, tenant: TenantId, events: Vec<EventId>) -> Result<Vec<EventId>> {
         plain!(self, Reads, known_events(tenant, events))
     }

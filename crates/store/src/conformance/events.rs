@@ -1,14 +1,14 @@
 //! Publishing and resending.
 
-use postrider_kernel::{Created, DeliveryId, EndpointId, EventId, Trigger};
+use postrider_kernel::{Created, DeliveryId, EndpointId, EventId, Next, Trigger, delivery::Status};
 
 use super::{
     World,
     world::{at, by, event_type, purge_nothing},
 };
 use crate::{
-    ClaimLimit, EndpointChange, IdKind, IdempotencyKey, Lease, PublishAnswer, Published, Purge,
-    Resend, Resent, StoreError,
+    ClaimLimit, EndpointChange, IdKind, IdempotencyKey, Lease, Page, PublishAnswer, Published,
+    Purge, Resend, Resent, StoreError, StoredDelivery,
 };
 
 fn key(text: &str, body: u8, not_before: i64) -> Option<IdempotencyKey> {
@@ -212,6 +212,59 @@ pub async fn many_events_are_kept_all_or_none(world: World) {
         assert_eq!(world.store.known_events(tenant, fresh).await.unwrap(), [], "{fault}");
         assert_eq!(world.owed(endpoint).await, 1, "{fault}");
     }
+}
+
+pub async fn an_event_shows_where_its_deliveries_stand(world: World) {
+    let tenant = world.tenant("default").await;
+    let mut endpoints = Vec::new();
+    for _ in 0..5 {
+        endpoints.push(world.endpoint(tenant).await);
+    }
+    let (event, ids) = world.publish(tenant, &endpoints, 5).await;
+    for (&endpoint, next) in
+        endpoints.iter().zip([Next::Delivered, Next::Failed, Next::Retry(at(90))])
+    {
+        let leased = world.claim_one(endpoint, 5, Lease(1)).await;
+        let attempt = world.attempt(leased, 7, next).await;
+        world.store.record(attempt).await.unwrap();
+    }
+    world.claim_one(endpoints[3], 5, Lease(1)).await;
+    world.store.delete_endpoint(tenant, endpoints[4], by(8)).await.unwrap();
+
+    let found = world.store.event(tenant, event, 9).await.unwrap().unwrap();
+    assert_eq!((found.id, found.event_type.as_str()), (event, "post.created"));
+    assert_eq!(found.accepted_at, at(5));
+    assert_eq!(found.payload, format!("payload of {event}"));
+    let shown = [
+        (Status::Delivered, 1, None, Some(at(7))),
+        (Status::Failed, 1, None, Some(at(7))),
+        (Status::Pending, 1, Some(at(90)), None),
+        (Status::Leased, 0, None, None),
+    ];
+    let expected: Vec<_> = (ids.into_iter().zip(endpoints).zip(shown))
+        .map(|((id, endpoint), (status, attempts_made, due_at, finished_at))| StoredDelivery {
+            id,
+            endpoint,
+            status,
+            trigger: Trigger::Schedule,
+            attempts_made,
+            created_at: at(5),
+            due_at,
+            finished_at,
+        })
+        .collect();
+    assert_eq!(found.deliveries, Page { count: 4, items: expected.clone() });
+    let few = world.store.event(tenant, event, 2).await.unwrap().unwrap();
+    assert_eq!(few.deliveries, Page { count: 4, items: expected[..2].into() });
+}
+
+pub async fn another_tenants_event_is_as_if_it_were_not_there(world: World) {
+    let (ours, theirs) = (world.tenant("ours").await, world.tenant("theirs").await);
+    let endpoint = world.endpoint(theirs).await;
+    let (event, _) = world.publish(theirs, &[endpoint], 5).await;
+    assert_eq!(world.store.event(ours, event, 9).await.unwrap(), None);
+    assert!(world.store.event(theirs, event, 9).await.unwrap().is_some());
+    assert_eq!(world.store.event(theirs, EventId::new(i64::MAX), 9).await.unwrap(), None);
 }
 
 pub async fn a_resend_owes_an_event_once_more(world: World) {

@@ -479,6 +479,9 @@ impl Run {
             seen.push(said(store.tokens(tenant).await));
             let events = (0..200).map(EventId::new).collect();
             seen.push(said(store.known_events(tenant, events).await));
+            for event in (0..60).map(EventId::new) {
+                seen.push(said(store.event(tenant, event, 2).await));
+            }
             for endpoint in (1..30).map(EndpointId::new) {
                 let query = AttemptQuery { ordering: vec![], limit: 1000, offset: 0 };
                 seen.push(said(store.attempts(tenant, endpoint, query).await));

@@ -5,7 +5,7 @@ use postrider_kernel::{DeliveryId, EndpointId, EventId, Timestamp, Trigger, deli
 use super::{KeptAnswer, KeptDelivery, KeptEvent, State, refused, repeats};
 use crate::{
     Action, Actor, AttemptRecord, By, Claim, ClaimLimit, ClaimedDelivery, Lease, NewDelivery,
-    Publication, Published, Recorded, Resend, Resent, Result,
+    Publication, Published, Recorded, Resend, Resent, Result, StoredDelivery,
 };
 
 impl State {
@@ -79,6 +79,7 @@ impl State {
                 trigger: Trigger::Schedule,
                 status: if new.leased { Status::Leased } else { Status::Pending },
                 attempts_made: 0,
+                created_at: publication.accepted_at,
                 due_at: publication.accepted_at,
                 lease: new.leased.then_some(publication.lease),
                 finished_at: None,
@@ -116,6 +117,7 @@ impl State {
                 trigger: Trigger::Resend,
                 status: Status::Pending,
                 attempts_made: 0,
+                created_at: by.at,
                 due_at: by.at,
                 lease: None,
                 finished_at: None,
@@ -219,6 +221,19 @@ impl State {
 }
 
 impl KeptDelivery {
+    pub(super) fn stored(&self, id: DeliveryId) -> StoredDelivery {
+        StoredDelivery {
+            id,
+            endpoint: self.endpoint,
+            status: self.status,
+            trigger: self.trigger,
+            attempts_made: self.attempts_made,
+            created_at: self.created_at,
+            due_at: (self.status == Status::Pending).then_some(self.due_at),
+            finished_at: self.finished_at,
+        }
+    }
+
     pub(super) fn free(&mut self) {
         self.status = Status::Pending;
         self.lease = None;

@@ -15,7 +15,7 @@ use crate::{
     Claim, ClaimLimit, DirectoryEntry, Endpoint, EndpointChange, EndpointField, EndpointQuery,
     GraceEnded, IdKind, Lease, NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page,
     Publication, Published, Purge, Recorded, Resend, Resent, Result, Sealed, SealedAt, SealedKind,
-    Store, StoredSecret, Subscription, Tenant, Token, User, standings,
+    Store, StoredEvent, StoredSecret, Subscription, Tenant, Token, User, standings,
 };
 
 #[async_trait]
@@ -550,6 +550,30 @@ impl Store for MemoryStore {
         let Page { count, items } = page(found, query.offset, query.limit);
         let items = items.into_iter().filter_map(|attempt| state.listed(attempt)).collect();
         Ok(Page { count, items })
+    }
+
+    async fn event(
+        &self,
+        tenant: TenantId,
+        id: EventId,
+        limit: u32,
+    ) -> Result<Option<StoredEvent>> {
+        let state = self.state();
+        let Some(kept) = state.events.get(&id).filter(|kept| kept.tenant == tenant) else {
+            return Ok(None);
+        };
+        let deliveries = state.deliveries.iter();
+        let shown = deliveries.filter(|(_, delivery)| {
+            delivery.event == id && state.endpoint(tenant, delivery.endpoint).is_some()
+        });
+        let shown = shown.map(|(&id, delivery)| delivery.stored(id)).collect();
+        Ok(Some(StoredEvent {
+            id,
+            event_type: kept.event_type.clone(),
+            accepted_at: kept.accepted_at,
+            payload: kept.payload.clone(),
+            deliveries: page(shown, 0, limit),
+        }))
     }
 
     async fn known_events(&self, tenant: TenantId, events: Vec<EventId>) -> Result<Vec<EventId>> {

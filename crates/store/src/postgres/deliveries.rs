@@ -9,9 +9,12 @@ use tokio_postgres::Row;
 
 use super::{
     events::{read_payload, read_trigger},
-    query::{Parameters, all, execute, first, get, narrow, number, sql, time, wide},
+    query::{
+        Parameters, all, corrupt, execute, first, get, narrow, number, one, optional_time, sql,
+        time, wide,
+    },
 };
-use crate::{Claim, ClaimLimit, ClaimedDelivery, Lease, Result};
+use crate::{Claim, ClaimLimit, ClaimedDelivery, Lease, Page, Result, StoredDelivery};
 
 /// The number that stands for a status in `delivery.status`. The statements in `sql/` write 0 and 1 out, since the
 /// partial indexes of pending and leased deliveries serve only those that do.
@@ -23,6 +26,42 @@ pub(super) const fn status_code(status: Status) -> i16 {
         Status::Failed => 3,
         Status::Cancelled => 4,
     }
+}
+
+/// A status, read back.
+fn read_status(row: &Row) -> Result<Status> {
+    let code: i16 = get(row, "status")?;
+    let mut all = Status::ALL.into_iter();
+    all.find(|&status| status_code(status) == code).ok_or_else(|| corrupt("status", code))
+}
+
+/// The first deliveries of an event, by id, to endpoints that aren't deleted.
+pub(super) async fn of_event(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    event: EventId,
+    limit: u32,
+) -> Result<Page<StoredDelivery>> {
+    let parameters: Parameters<'_> = &[&tenant.get(), &event.get(), &i64::from(limit)];
+    let count = sql!("count_deliveries_of_event");
+    let count = one(client, count, &parameters[..2], number).await?;
+    let items = all(client, sql!("select_deliveries_of_event"), parameters, read_stored).await?;
+    Ok(Page { count: u64::try_from(count).unwrap_or(0), items })
+}
+
+fn read_stored(row: &Row) -> Result<StoredDelivery> {
+    let status = read_status(row)?;
+    let due_at = time(row, "due_at")?;
+    Ok(StoredDelivery {
+        id: DeliveryId::new(get(row, "id")?),
+        endpoint: EndpointId::new(get(row, "endpoint_id")?),
+        status,
+        trigger: read_trigger(row)?,
+        attempts_made: narrow::<i32, _>(row, "attempts_made")?,
+        created_at: time(row, "created_at")?,
+        due_at: (status == Status::Pending).then_some(due_at),
+        finished_at: optional_time(row, "finished_at")?,
+    })
 }
 
 /// What another node is claiming in this moment, this one passes by; it shows as due until that is committed.

@@ -8,10 +8,10 @@ use postrider_kernel::{DeliveryId, EventId, TenantId, Trigger};
 use tokio_postgres::Row;
 
 use super::{
-    audit, endpoints,
-    query::{Parameters, all, corrupt, execute, get, number, sql},
+    audit, catalogue, deliveries, endpoints,
+    query::{Parameters, all, corrupt, execute, first, get, number, sql, time},
 };
-use crate::{Action, By, Resend, Resent, Result};
+use crate::{Action, By, Resend, Resent, Result, StoredEvent};
 
 /// The number that stands for a trigger in `delivery.trigger` and `attempt.trigger`.
 pub(super) const fn trigger_code(trigger: Trigger) -> i16 {
@@ -33,6 +33,24 @@ pub(super) fn read_trigger(row: &Row) -> Result<Trigger> {
 /// A payload, read back.
 pub(super) fn read_payload(row: &Row) -> Result<Bytes> {
     Ok(Bytes::copy_from_slice(get(row, "payload")?))
+}
+
+/// One event, with up to `limit` of its deliveries.
+pub(super) async fn find(
+    client: &impl GenericClient,
+    tenant: TenantId,
+    id: EventId,
+    limit: u32,
+) -> Result<Option<StoredEvent>> {
+    let parameters: Parameters<'_> = &[&tenant.get(), &id.get()];
+    let read = |row: &Row| {
+        let event_type = catalogue::read_event_type(row, "event_type")?;
+        Ok((event_type, time(row, "accepted_at")?, read_payload(row)?))
+    };
+    let found = first(client, sql!("select_event"), parameters, read).await?;
+    let Some((event_type, accepted_at, payload)) = found else { return Ok(None) };
+    let deliveries = deliveries::of_event(client, tenant, id, limit).await?;
+    Ok(Some(StoredEvent { id, event_type, accepted_at, payload, deliveries }))
 }
 
 /// Those of `events` that a tenant has, in the order asked.

@@ -57,7 +57,7 @@ use crate::{
     DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind, Lease,
     NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, News, Page, Publication, Published,
     Purge, Recorded, Renewal, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError,
-    StoredSecret, Tenant, Token, User, Version,
+    StoredEvent, StoredSecret, Tenant, Token, User, Version,
 };
 
 /// How many connections everything but the writers has.
@@ -466,6 +466,15 @@ impl Store for PostgresStore {
         query: AttemptQuery,
     ) -> Result<Page<Attempt>> {
         read!(self, attempts::page, tenant, endpoint, &query)
+    }
+
+    async fn event(
+        &self,
+        tenant: TenantId,
+        id: EventId,
+        limit: u32,
+    ) -> Result<Option<StoredEvent>> {
+        read!(self, events::find, tenant, id, limit)
     }
 
     async fn known_events(&self, tenant: TenantId, events: Vec<EventId>) -> Result<Vec<EventId>> {

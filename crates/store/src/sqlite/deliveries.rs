@@ -9,11 +9,14 @@ use rusqlite::{Connection, Row, named_params, params};
 
 use super::{
     attempts, endpoints, events, ids,
-    query::{all, all_while, any, corrupt, execute, first, narrow, number, sql},
+    query::{
+        all, all_while, any, corrupt, execute, first, narrow, number, optional_time, sql, time,
+    },
     writer::Totals,
 };
 use crate::{
-    Actor, AttemptRecord, By, Claim, ClaimLimit, ClaimedDelivery, IdKind, Lease, Recorded, Result,
+    Actor, AttemptRecord, By, Claim, ClaimLimit, ClaimedDelivery, IdKind, Lease, Page, Recorded,
+    Result, StoredDelivery,
 };
 
 /// The number that stands for a status in `delivery.status`. The statements in `sql/` write 0 and 1 out, since the
@@ -26,6 +29,13 @@ pub(super) const fn status_code(status: Status) -> i64 {
         Status::Failed => 3,
         Status::Cancelled => 4,
     }
+}
+
+/// A status, read back.
+fn read_status(row: &Row<'_>) -> Result<Status> {
+    let code: i64 = row.get("status")?;
+    let mut all = Status::ALL.into_iter();
+    all.find(|&status| status_code(status) == code).ok_or_else(|| corrupt("status", code))
 }
 
 /// The number that stands for a trigger in `delivery.trigger` and `attempt.trigger`.
@@ -85,6 +95,34 @@ pub(super) fn earliest_due_of(
     let parameters = named_params! { ":endpoint_id": endpoint.get() };
     let due_at = first(connection, sql!("earliest_due_of"), parameters, number)?;
     Ok(due_at.map(Timestamp::from_micros))
+}
+
+/// The first deliveries of an event, by id, to endpoints that aren't deleted.
+pub(super) fn of_event(
+    connection: &Connection,
+    event: EventId,
+    limit: u32,
+) -> Result<Page<StoredDelivery>> {
+    let parameters = named_params! { ":event_id": event.get() };
+    let count = first(connection, sql!("count_deliveries_of_event"), parameters, number)?;
+    let parameters = named_params! { ":event_id": event.get(), ":limit": limit };
+    let items = all(connection, sql!("select_deliveries_of_event"), parameters, read_stored)?;
+    Ok(Page { count: count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0), items })
+}
+
+fn read_stored(row: &Row<'_>) -> Result<StoredDelivery> {
+    let status = read_status(row)?;
+    let due_at = time(row, "due_at")?;
+    Ok(StoredDelivery {
+        id: DeliveryId::new(row.get("id")?),
+        endpoint: EndpointId::new(row.get("endpoint_id")?),
+        status,
+        trigger: read_trigger(row)?,
+        attempts_made: narrow(row, "attempts_made")?,
+        created_at: time(row, "created_at")?,
+        due_at: (status == Status::Pending).then_some(due_at),
+        finished_at: optional_time(row, "finished_at")?,
+    })
 }
 
 pub(super) fn record(

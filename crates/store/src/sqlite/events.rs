@@ -8,13 +8,13 @@ use rusqlite::{Connection, Row, named_params, params};
 
 use super::{
     audit, catalogue,
-    deliveries::{status_code, trigger_code},
+    deliveries::{self, status_code, trigger_code},
     endpoints,
-    query::{any, corrupt, execute, first, narrow, sql},
+    query::{any, corrupt, execute, first, narrow, sql, time},
 };
 use crate::{
     Action, By, IdempotencyKey, Lease, Publication, PublishAnswer, Published, Resend, Resent,
-    Result, StoreError,
+    Result, StoreError, StoredEvent,
 };
 
 pub(super) fn publish(connection: &Connection, publication: &Publication) -> Result<Published> {
@@ -67,6 +67,25 @@ pub(super) fn resend(connection: &Connection, resend: &Resend, by: &By) -> Resul
     let subject = endpoints::subject(resend.endpoint);
     audit::write(connection, resend.tenant, by, Action::Resent, subject)?;
     Ok(Resent::Done)
+}
+
+/// One event, with up to `limit` of its deliveries.
+pub(super) fn find(
+    connection: &Connection,
+    tenant: TenantId,
+    id: EventId,
+    limit: u32,
+) -> Result<Option<StoredEvent>> {
+    let parameters = named_params! { ":id": id.get(), ":tenant_id": tenant.get() };
+    first(connection, sql!("select_event"), parameters, |row| {
+        Ok(StoredEvent {
+            id,
+            event_type: catalogue::read_event_type(row, "event_type")?,
+            accepted_at: time(row, "accepted_at")?,
+            payload: read_payload(row)?,
+            deliveries: deliveries::of_event(connection, id, limit)?,
+        })
+    })
 }
 
 /// Those of `events` that a tenant has, in the order asked.

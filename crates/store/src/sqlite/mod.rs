@@ -53,8 +53,8 @@ use crate::{
     Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, ClaimLimit,
     DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind, Lease,
     NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page, Publication, Published, Purge,
-    Recorded, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError, StoredSecret, Tenant,
-    Token, User, group_commit::GroupCommit,
+    Recorded, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError, StoredEvent,
+    StoredSecret, Tenant, Token, User, group_commit::GroupCommit,
 };
 
 /// Two handles of one process must not open a new file at the same moment: see [`connect`] on locks.
@@ -372,6 +372,15 @@ impl Store for SqliteStore {
         query: AttemptQuery,
     ) -> Result<Page<Attempt>> {
         self.read(move |c| attempts::page(c, tenant, endpoint, &query)).await
+    }
+
+    async fn event(
+        &self,
+        tenant: TenantId,
+        id: EventId,
+        limit: u32,
+    ) -> Result<Option<StoredEvent>> {
+        self.read(move |c| events::find(c, tenant, id, limit)).await
     }
 
     async fn known_events(&self, tenant: TenantId, events: Vec<EventId>) -> Result<Vec<EventId>> {

@@ -138,6 +138,19 @@ fn a_page_of_attempts_is_found_in_its_index_alone() {
 }
 
 #[test]
+fn an_events_deliveries_are_found_by_its_key() {
+    for statement in [sql!("count_deliveries_of_event"), sql!("select_deliveries_of_event")] {
+        let plan = plan(statement);
+        assert_eq!(plan[0], "SEARCH delivery USING INDEX delivery_of_event (event_id=?)");
+        assert!(
+            plan.iter().all(|step| !step.contains("SCAN") && !step.contains("TEMP")),
+            "{plan:?}"
+        );
+    }
+    check(sql!("select_event"), &["SEARCH event USING INTEGER PRIMARY KEY (rowid=?)"]);
+}
+
+#[test]
 fn a_purge_scans_nothing_that_grows_but_the_walk() {
     let grows = ["SCAN attempt", "SCAN delivery", "SCAN event"];
     for statement in [

@@ -1,0 +1,89 @@
+//! What happened to an event: as it was accepted, and where each of its deliveries stands. The tries themselves are in
+//! `attempts.rs`.
+
+use std::borrow::Cow;
+
+use futures_util::FutureExt;
+use http::StatusCode;
+use postrider_kernel::{EventId, Timestamp};
+use postrider_store::{StoredDelivery, StoredEvent};
+use serde::Serialize;
+
+use super::{
+    access::Access,
+    answer::{self, Answer},
+    door::{Call, Route},
+    error::ApiError,
+};
+
+/// How many deliveries are shown with their event: an answer's size has a limit, an event's resends have none.
+const DELIVERIES_MAX: u32 = 1000;
+
+/// The path of this resource.
+pub const ROUTES: &[Route] =
+    &[Route::new("/api/v2/webhook/event/{id}", &["GET"], Access::Resource, |call| {
+        event(call).boxed()
+    })];
+
+/// An event as the API shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    id: i64,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    #[serde(serialize_with = "answer::as_text")]
+    added_at: Timestamp,
+    payload: Cow<'a, str>,
+    delivery_count: u64,
+    deliveries: Vec<ShownDelivery>,
+}
+
+#[derive(Serialize)]
+struct ShownDelivery {
+    id: i64,
+    endpoint: i64,
+    status: &'static str,
+    trigger: &'static str,
+    attempts_made: u32,
+    #[serde(serialize_with = "answer::as_text")]
+    created_at: Timestamp,
+    #[serde(serialize_with = "answer::as_text_or_null")]
+    due_at: Option<Timestamp>,
+    #[serde(serialize_with = "answer::as_text_or_null")]
+    finished_at: Option<Timestamp>,
+}
+
+impl<'a> From<&'a StoredEvent> for Shown<'a> {
+    fn from(event: &'a StoredEvent) -> Self {
+        Self {
+            id: event.id.get(),
+            event_type: event.event_type.as_str(),
+            added_at: event.accepted_at,
+            payload: String::from_utf8_lossy(&event.payload),
+            delivery_count: event.deliveries.count,
+            deliveries: event.deliveries.items.iter().map(ShownDelivery::from).collect(),
+        }
+    }
+}
+
+impl From<&StoredDelivery> for ShownDelivery {
+    fn from(delivery: &StoredDelivery) -> Self {
+        Self {
+            id: delivery.id.get(),
+            endpoint: delivery.endpoint.get(),
+            status: delivery.status.as_str(),
+            trigger: delivery.trigger.as_str(),
+            attempts_made: delivery.attempts_made,
+            created_at: delivery.created_at,
+            due_at: delivery.due_at,
+            finished_at: delivery.finished_at,
+        }
+    }
+}
+
+async fn event(call: &mut Call) -> Answer {
+    let (tenant, id) = (call.credential()?.tenant.id, EventId::new(call.id()?));
+    let found = call.api.app.store.event(tenant, id, DELIVERIES_MAX).await?;
+    let event = found.ok_or(ApiError::NotFound)?;
+    Ok(answer::json(StatusCode::OK, &Shown::from(&event)))
+}

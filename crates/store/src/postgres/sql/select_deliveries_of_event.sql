@@ -1,0 +1,9 @@
+SELECT id, endpoint_id, trigger, status, attempts_made, due_at, created_at, finished_at
+FROM delivery
+WHERE tenant_id = $1 AND event_id = $2
+  AND EXISTS (
+      SELECT FROM endpoint
+      WHERE endpoint.tenant_id = $1 AND endpoint.id = delivery.endpoint_id AND deleted_at IS NULL
+  )
+ORDER BY id
+LIMIT $3
