@@ -67,6 +67,15 @@ impl Role {
         }
     }
 
+    /// Whether it may make, change or end credentials of that role: no admin makes an operator.
+    pub fn manages(self, other: Self) -> bool {
+        match self {
+            Self::Operator => true,
+            Self::Admin => other != Self::Operator,
+            Self::Publisher | Self::Viewer => false,
+        }
+    }
+
     /// The role of that name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
@@ -91,6 +100,15 @@ mod tests {
         for bad in ["", "a b", "a\n", "a/b", &"x".repeat(101)] {
             assert_eq!(Name::parse(bad), Err(InvalidName), "{bad}");
         }
+    }
+
+    #[test]
+    fn nobody_manages_a_role_above_its_own() {
+        let managed = |role: Role| Role::ALL.map(|other| role.manages(other));
+        assert_eq!(managed(Role::Operator), [true; 4]);
+        assert_eq!(managed(Role::Admin), [false, true, true, true]);
+        assert_eq!(managed(Role::Publisher), [false; 4]);
+        assert_eq!(managed(Role::Viewer), [false; 4]);
     }
 
     #[test]

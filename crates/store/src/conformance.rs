@@ -40,6 +40,9 @@ macro_rules! conformance {
                 a_jwt_secret_is_replaced
                 a_users_name_is_taken_once_in_the_instance
                 a_user_is_disabled_in_its_own_tenant
+                a_user_is_changed_in_its_own_tenant
+                the_last_administrator_stays_where_the_change_says_so
+                a_tenant_is_renamed_to_a_free_name
                 a_token_is_found_by_its_hash_and_revoked_once
                 a_token_acts_for_a_user_of_its_own_tenant
                 nobody_belongs_to_a_tenant_that_is_not_there

@@ -153,6 +153,9 @@ pub trait Store: Send + Sync + 'static {
     /// Replaces a tenant's JWT secret; `false` when there is no such tenant.
     async fn set_jwt_secret(&self, tenant: TenantId, secret: Sealed, by: By) -> Result<bool>;
 
+    /// Gives a tenant another name; one that it has already is no change.
+    async fn rename_tenant(&self, tenant: TenantId, name: &str, by: By) -> Result<Renamed>;
+
     /// Makes a user; `false` when the name is taken, by whichever tenant.
     async fn create_user(&self, user: NewUser, by: By) -> Result<bool>;
 
@@ -164,6 +167,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// Disables a tenant's user, whose credentials then stop counting; `false` when there is no such user.
     async fn disable_user(&self, tenant: TenantId, name: &str, by: By) -> Result<bool>;
+
+    /// Changes a tenant's user, unless that would leave the tenant without an administrator and the change is not to.
+    async fn update_user(
+        &self,
+        tenant: TenantId,
+        id: UserId,
+        change: UserChange,
+        by: By,
+    ) -> Result<UserUpdated>;
 
     /// Makes a token. Its user, if any, is of the same tenant.
     async fn create_token(&self, token: NewToken, by: By) -> Result<()>;

@@ -106,6 +106,10 @@ pub enum Action {
     MasterKeyRotated,
     /// A user was made.
     UserCreated,
+    /// A tenant was given another name.
+    TenantRenamed,
+    /// A user's role or password was changed, or it was enabled again.
+    UserChanged,
     /// A user was disabled.
     UserDisabled,
     /// A token was made.
@@ -144,6 +148,8 @@ impl Action {
             Self::JwtSecretReplaced => "jwt_secret_replaced",
             Self::MasterKeyRotated => "master_key_rotated",
             Self::UserCreated => "user_created",
+            Self::TenantRenamed => "tenant_renamed",
+            Self::UserChanged => "user_changed",
             Self::UserDisabled => "user_disabled",
             Self::TokenCreated => "token_created",
             Self::TokenRevoked => "token_revoked",
@@ -237,6 +243,74 @@ pub struct NewUser {
     pub role: Role,
     /// The argon2 hash of its password, in PHC form.
     pub password_hash: String,
+}
+
+impl User {
+    /// Whether it counts, and manages its tenant.
+    fn administers(&self) -> bool {
+        self.is_active && matches!(self.role, Role::Operator | Role::Admin)
+    }
+}
+
+/// What is to change of a user; what is `None` stays.
+#[derive(Clone, Default)]
+pub struct UserChange {
+    /// What it may do.
+    pub role: Option<Role>,
+    /// The argon2 hash of its new password, in PHC form.
+    pub password_hash: Option<String>,
+    /// Whether its credentials count.
+    pub is_active: Option<bool>,
+    /// Refuse what would leave the tenant without an active user who manages it.
+    pub keeps_an_admin: bool,
+}
+
+/// What became of a user that was to be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserUpdated {
+    /// It is so now.
+    Done(User),
+    /// The tenant has no such user.
+    NoUser,
+    /// It is the last active one who manages the tenant; nothing was changed.
+    LastAdmin,
+}
+
+impl UserChange {
+    /// What becomes of one of a tenant's users, and what the audit log tells of it.
+    pub(crate) fn apply(self, users: &[User], id: UserId) -> (UserUpdated, Vec<Action>) {
+        let Some(before) = users.iter().find(|user| user.id == id) else {
+            return (UserUpdated::NoUser, Vec::new());
+        };
+        let after = User {
+            role: self.role.unwrap_or(before.role),
+            password_hash: self.password_hash.unwrap_or_else(|| before.password_hash.clone()),
+            is_active: self.is_active.unwrap_or(before.is_active),
+            ..before.clone()
+        };
+        let others_administer = || users.iter().any(|user| user.id != id && user.administers());
+        let resigns = before.administers() && !after.administers();
+        if self.keeps_an_admin && resigns && !others_administer() {
+            return (UserUpdated::LastAdmin, Vec::new());
+        }
+        let is_disabled = before.is_active && !after.is_active;
+        let is_changed = User { is_active: after.is_active, ..before.clone() } != after
+            || (after.is_active && !before.is_active);
+        let disabled = is_disabled.then_some(Action::UserDisabled);
+        let actions = disabled.into_iter().chain(is_changed.then_some(Action::UserChanged));
+        (UserUpdated::Done(after), actions.collect())
+    }
+}
+
+/// What became of a tenant that was to have another name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renamed {
+    /// It has that name.
+    Done,
+    /// There is no such tenant.
+    NoTenant,
+    /// Another one has that name.
+    NameTaken,
 }
 
 /// An API token, without the token itself: that is kept as a hash.

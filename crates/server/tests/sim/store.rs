@@ -385,6 +385,11 @@ impl Store for SimStore {
         plain!(self, Writes, set_jwt_secret(tenant, secret, by))
     }
 
+    async fn rename_tenant(&self, tenant: TenantId, name: &str, by: By) -> Result<Renamed> {
+        let name = name.to_owned();
+        plain!(self, Writes, rename_tenant(tenant, &name, by))
+    }
+
     async fn create_user(&self, user: NewUser, by: By) -> Result<bool> {
         plain!(self, Writes, create_user(user, by))
     }
@@ -400,6 +405,16 @@ impl Store for SimStore {
     async fn disable_user(&self, tenant: TenantId, name: &str, by: By) -> Result<bool> {
         let name = name.to_owned();
         plain!(self, Writes, disable_user(tenant, &name, by))
+    }
+
+    async fn update_user(
+        &self,
+        tenant: TenantId,
+        id: UserId,
+        change: UserChange,
+        by: By,
+    ) -> Result<UserUpdated> {
+        plain!(self, Writes, update_user(tenant, id, change, by))
     }
 
     async fn create_token(&self, token: NewToken, by: By) -> Result<()> {

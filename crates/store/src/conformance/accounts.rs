@@ -8,7 +8,10 @@ use super::{
     World,
     world::{at, by, event_type, sealed},
 };
-use crate::{Actor, AuditEntry, By, IdKind, NewTenant, NewToken, NewUser, StoreError};
+use crate::{
+    Actor, AuditEntry, By, IdKind, NewTenant, NewToken, NewUser, Renamed, StoreError, User,
+    UserChange, UserUpdated,
+};
 
 impl World {
     pub(crate) async fn new_user(&self, tenant: TenantId, name: &str) -> NewUser {
@@ -97,6 +100,78 @@ pub async fn a_user_is_disabled_in_its_own_tenant(world: World) {
     assert!(world.store.disable_user(ours, "jane", by(2)).await.unwrap());
     assert!(!world.store.user(id).await.unwrap().unwrap().is_active);
     assert_eq!(world.actions(ours, "user:1").await, ["user_created", "user_disabled"]);
+}
+
+pub async fn a_user_is_changed_in_its_own_tenant(world: World) {
+    let (ours, theirs) = (world.tenant("ours").await, world.tenant("theirs").await);
+    let jane = world.new_user(ours, "jane").await;
+    let id = jane.id;
+    world.store.create_user(jane, by(1)).await.unwrap();
+    let before = world.store.user(id).await.unwrap().unwrap();
+    let change = |role, password_hash: Option<&str>, is_active| UserChange {
+        role,
+        password_hash: password_hash.map(str::to_owned),
+        is_active,
+        keeps_an_admin: false,
+    };
+    let update = |tenant, change| world.store.update_user(tenant, id, change, by(2));
+
+    let all = || change(Some(Role::Viewer), Some("$argon2id$new"), Some(false));
+    assert_eq!(update(theirs, all()).await.unwrap(), UserUpdated::NoUser);
+    assert_eq!(world.store.user(id).await.unwrap().as_ref(), Some(&before));
+
+    let nothing = update(ours, UserChange::default()).await.unwrap();
+    assert_eq!(nothing, UserUpdated::Done(before.clone()));
+    let after = User {
+        role: Role::Viewer,
+        password_hash: "$argon2id$new".into(),
+        is_active: false,
+        ..before
+    };
+    assert_eq!(update(ours, all()).await.unwrap(), UserUpdated::Done(after.clone()));
+    assert_eq!(world.store.user(id).await.unwrap(), Some(after));
+    update(ours, change(None, None, Some(true))).await.unwrap();
+    assert!(world.store.user(id).await.unwrap().unwrap().is_active);
+    let actions = world.actions(ours, "user:1").await;
+    assert_eq!(actions, ["user_created", "user_disabled", "user_changed", "user_changed"]);
+    assert_eq!(world.actions(theirs, "user:1").await, [""; 0]);
+}
+
+pub async fn the_last_administrator_stays_where_the_change_says_so(world: World) {
+    let (ours, theirs) = (world.tenant("ours").await, world.tenant("theirs").await);
+    let (jane, joe) = (world.new_user(ours, "jane").await, world.new_user(ours, "joe").await);
+    let (jane_id, joe_id) = (jane.id, joe.id);
+    let stranger = world.new_user(theirs, "stranger").await;
+    for user in [jane, joe, stranger] {
+        world.store.create_user(user, by(1)).await.unwrap();
+    }
+    let keeping =
+        |role, is_active| UserChange { role, password_hash: None, is_active, keeps_an_admin: true };
+    let update = |id, change| world.store.update_user(ours, id, change, by(2));
+    let disabled = update(joe_id, keeping(None, Some(false))).await.unwrap();
+    assert!(matches!(disabled, UserUpdated::Done(_)), "jane is left: {disabled:?}");
+    for change in [keeping(None, Some(false)), keeping(Some(Role::Publisher), None)] {
+        assert_eq!(update(jane_id, change).await.unwrap(), UserUpdated::LastAdmin);
+    }
+    let jane = world.store.user(jane_id).await.unwrap().unwrap();
+    assert_eq!((jane.role, jane.is_active), (Role::Admin, true));
+    let without = UserChange { is_active: Some(false), ..UserChange::default() };
+    assert!(matches!(update(jane_id, without).await.unwrap(), UserUpdated::Done(_)));
+    assert_eq!(world.actions(ours, "user:1").await, ["user_created", "user_disabled"]);
+}
+
+pub async fn a_tenant_is_renamed_to_a_free_name(world: World) {
+    let (ours, theirs) = (world.tenant("ours").await, world.tenant("theirs").await);
+    let rename = |tenant, name| world.store.rename_tenant(tenant, name, by(1));
+    assert_eq!(rename(ours, "theirs").await.unwrap(), Renamed::NameTaken);
+    assert_eq!(rename(TenantId::new(99), "new").await.unwrap(), Renamed::NoTenant);
+    assert_eq!(rename(ours, "ours").await.unwrap(), Renamed::Done);
+    assert_eq!(rename(ours, "new").await.unwrap(), Renamed::Done);
+    assert_eq!(rename(theirs, "ours").await.unwrap(), Renamed::Done);
+    let tenants = world.store.tenants().await.unwrap();
+    let names: Vec<&str> = tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+    assert_eq!(names, ["new", "ours"]);
+    assert_eq!(world.actions(ours, "tenant:1").await, ["tenant_created", "tenant_renamed"]);
 }
 
 pub async fn a_token_is_found_by_its_hash_and_revoked_once(world: World) {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     AttemptField, AttemptQuery, ClaimLimit, EndpointChange, EndpointField, EndpointQuery, IdKind,
     IdempotencyKey, Lease, NewToken, NewUser, OrderBy, Publication, Purge, Resend, Result,
-    StoreError,
+    StoreError, UserChange,
 };
 
 const TYPES: [&str; 3] = ["post.created", "post.deleted", "vote.created"];
@@ -39,6 +39,12 @@ pub(crate) enum Command {
     DisableUser {
         tenant: i64,
         name: u8,
+    },
+    UpdateUser {
+        tenant: i64,
+        user: i64,
+        role: Option<usize>,
+        is_active: Option<bool>,
     },
     CreateToken {
         tenant: i64,
@@ -147,6 +153,9 @@ pub(crate) fn commands() -> impl Strategy<Value = Vec<Command>> {
         1 => (tenant(), name()).prop_map(|(tenant, name)| RetireType { tenant, name }),
         1 => (tenant(), 0..3_u8).prop_map(|(tenant, name)| CreateUser { tenant, name }),
         1 => (tenant(), 0..3_u8).prop_map(|(tenant, name)| DisableUser { tenant, name }),
+        1 => (tenant(), 1..4_i64, option::of(0..4_usize), any::<Option<bool>>()).prop_map(
+            |(tenant, user, role, is_active)| UpdateUser { tenant, user, role, is_active }
+        ),
         1 => (tenant(), option::of(1..3_i64), 0..3_u8)
             .prop_map(|(tenant, user, hash)| CreateToken { tenant, user, hash }),
         1 => (tenant(), 1..4_i64).prop_map(|(tenant, token)| RevokeToken { tenant, token }),
@@ -212,6 +221,7 @@ impl Run {
             | Command::RetireType { .. }
             | Command::CreateUser { .. }
             | Command::DisableUser { .. }
+            | Command::UpdateUser { .. }
             | Command::CreateToken { .. }
             | Command::RevokeToken { .. } => self.administer(command).await,
             Command::Publish { .. }
@@ -250,6 +260,15 @@ impl Run {
             Command::DisableUser { tenant, name } => {
                 let name = format!("user {name}");
                 said(store.disable_user(TenantId::new(tenant), &name, by).await)
+            }
+            Command::UpdateUser { tenant, user, role, is_active } => {
+                let change = UserChange {
+                    role: role.map(|role| postrider_kernel::Role::ALL[role]),
+                    password_hash: None,
+                    is_active,
+                    keeps_an_admin: true,
+                };
+                said(store.update_user(TenantId::new(tenant), UserId::new(user), change, by).await)
             }
             Command::CreateToken { tenant, user, hash } => {
                 let token = NewToken {

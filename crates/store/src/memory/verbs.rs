@@ -14,8 +14,9 @@ use crate::{
     Action, Attempt, AttemptField, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry,
     Claim, ClaimLimit, DirectoryEntry, Endpoint, EndpointChange, EndpointField, EndpointQuery,
     GraceEnded, IdKind, Lease, NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page,
-    Publication, Published, Purge, Recorded, Resend, Resent, Result, Sealed, SealedAt, SealedKind,
-    Store, StoredEvent, StoredSecret, Subscription, Tenant, Token, User, standings,
+    Publication, Published, Purge, Recorded, Renamed, Resend, Resent, Result, Sealed, SealedAt,
+    SealedKind, Store, StoredEvent, StoredSecret, Subscription, Tenant, Token, User, UserChange,
+    UserUpdated, standings,
 };
 
 #[async_trait]
@@ -136,6 +137,19 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
+    async fn rename_tenant(&self, tenant: TenantId, name: &str, by: By) -> Result<Renamed> {
+        let mut state = self.state();
+        if state.tenants.values().any(|known| known.name == name && known.id != tenant) {
+            return Ok(Renamed::NameTaken);
+        }
+        let Some(kept) = state.tenants.get_mut(&tenant) else { return Ok(Renamed::NoTenant) };
+        if kept.name != name {
+            name.clone_into(&mut kept.name);
+            state.audit(tenant, &by, Action::TenantRenamed, format!("tenant:{tenant}"))?;
+        }
+        Ok(Renamed::Done)
+    }
+
     async fn create_user(&self, user: NewUser, by: By) -> Result<bool> {
         let mut state = self.state();
         if state.users.values().any(|known| known.name == user.name) {
@@ -175,6 +189,26 @@ impl Store for MemoryStore {
         let subject = format!("user:{}", user.id);
         state.audit(tenant, &by, Action::UserDisabled, subject)?;
         Ok(true)
+    }
+
+    async fn update_user(
+        &self,
+        tenant: TenantId,
+        id: UserId,
+        change: UserChange,
+        by: By,
+    ) -> Result<UserUpdated> {
+        let mut state = self.state();
+        let of_tenant = state.users.values().filter(|user| user.tenant == tenant);
+        let users: Vec<User> = of_tenant.cloned().collect();
+        let (updated, actions) = change.apply(&users, id);
+        if let UserUpdated::Done(user) = &updated {
+            state.users.insert(id, user.clone());
+        }
+        for action in actions {
+            state.audit(tenant, &by, action, format!("user:{id}"))?;
+        }
+        Ok(updated)
     }
 
     async fn create_token(&self, token: NewToken, by: By) -> Result<()> {

@@ -9,7 +9,8 @@ use super::{
     query::{Parameters, all, execute, first, get, number, optional_time, sql, text, time},
 };
 use crate::{
-    Action, By, NewTenant, NewToken, NewUser, Result, Sealed, Tenant, Token, User, role_from,
+    Action, By, NewTenant, NewToken, NewUser, Renamed, Result, Sealed, Tenant, Token, User,
+    UserChange, UserUpdated, role_from,
 };
 
 pub(super) async fn create_tenant(
@@ -64,6 +65,29 @@ pub(super) async fn set_jwt_secret(
     Ok(found)
 }
 
+pub(super) async fn rename_tenant(
+    transaction: &Transaction<'_>,
+    id: TenantId,
+    name: &str,
+    by: &By,
+) -> Result<Renamed> {
+    let tenants = tenants(transaction).await?;
+    let name = text(name);
+    if tenants.iter().any(|known| known.name == name && known.id != id) {
+        return Ok(Renamed::NameTaken);
+    }
+    let Some(before) = tenants.iter().find(|known| known.id == id) else {
+        return Ok(Renamed::NoTenant);
+    };
+    if before.name != name {
+        let update = "UPDATE tenant SET name = $2 WHERE id = $1";
+        execute(transaction, update, &[&id.get(), &name]).await?;
+        let subject = format!("tenant:{id}");
+        audit::write(transaction, id, by, Action::TenantRenamed, subject).await?;
+    }
+    Ok(Renamed::Done)
+}
+
 pub(super) async fn create_user(
     transaction: &Transaction<'_>,
     user: &NewUser,
@@ -108,6 +132,30 @@ pub(super) async fn disable_user(
     let subject = format!("user:{id}");
     audit::write(transaction, tenant, by, Action::UserDisabled, subject).await?;
     Ok(true)
+}
+
+pub(super) async fn update_user(
+    transaction: &Transaction<'_>,
+    tenant: TenantId,
+    id: UserId,
+    change: UserChange,
+    by: &By,
+) -> Result<UserUpdated> {
+    let (updated, actions) = change.apply(&users(transaction, tenant).await?, id);
+    if let UserUpdated::Done(user) = &updated {
+        let parameters: Parameters<'_> = &[
+            &tenant.get(),
+            &id.get(),
+            &user.role.as_str(),
+            &text(&user.password_hash),
+            &user.is_active,
+        ];
+        execute(transaction, sql!("update_user"), parameters).await?;
+    }
+    for action in actions {
+        audit::write(transaction, tenant, by, action, format!("user:{id}")).await?;
+    }
+    Ok(updated)
 }
 
 pub(super) async fn create_token(

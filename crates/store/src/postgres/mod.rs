@@ -56,8 +56,8 @@ use crate::{
     Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, ClaimLimit,
     DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind, Lease,
     NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, News, Page, Publication, Published,
-    Purge, Recorded, Renewal, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError,
-    StoredEvent, StoredSecret, Tenant, Token, User, Version,
+    Purge, Recorded, Renamed, Renewal, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError,
+    StoredEvent, StoredSecret, Tenant, Token, User, UserChange, UserUpdated, Version,
 };
 
 /// How many connections everything but the writers has.
@@ -275,6 +275,10 @@ impl Store for PostgresStore {
         change!(self, accounts::set_jwt_secret, tenant, &secret, &by)
     }
 
+    async fn rename_tenant(&self, tenant: TenantId, name: &str, by: By) -> Result<Renamed> {
+        change!(self, accounts::rename_tenant, tenant, name, &by)
+    }
+
     async fn create_user(&self, user: NewUser, by: By) -> Result<bool> {
         change!(self, accounts::create_user, &user, &by)
     }
@@ -289,6 +293,16 @@ impl Store for PostgresStore {
 
     async fn disable_user(&self, tenant: TenantId, name: &str, by: By) -> Result<bool> {
         change!(self, accounts::disable_user, tenant, name, &by)
+    }
+
+    async fn update_user(
+        &self,
+        tenant: TenantId,
+        id: UserId,
+        change: UserChange,
+        by: By,
+    ) -> Result<UserUpdated> {
+        change!(self, accounts::update_user, tenant, id, change, &by)
     }
 
     async fn create_token(&self, token: NewToken, by: By) -> Result<()> {

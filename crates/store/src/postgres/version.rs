@@ -10,7 +10,7 @@ use super::{
     news::{self, Told},
     query::{execute, number, one},
 };
-use crate::{Endpoint, GraceEnded, Result, Version};
+use crate::{Endpoint, GraceEnded, Renamed, Result, UserUpdated, Version};
 
 /// The current version.
 pub(super) async fn current(client: &impl GenericClient) -> Result<Version> {
@@ -78,6 +78,18 @@ impl Changes for Endpoint {
 impl Changes for GraceEnded {
     fn has_changed(&self) -> bool {
         matches!(self, Self::Done(_))
+    }
+}
+
+impl Changes for UserUpdated {
+    fn has_changed(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+}
+
+impl Changes for Renamed {
+    fn has_changed(&self) -> bool {
+        *self == Self::Done
     }
 }
 

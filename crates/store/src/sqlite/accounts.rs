@@ -8,7 +8,8 @@ use super::{
     query::{all, execute, first, number, optional_time, sql, time},
 };
 use crate::{
-    Action, By, NewTenant, NewToken, NewUser, Result, Sealed, Tenant, Token, User, role_from,
+    Action, By, NewTenant, NewToken, NewUser, Renamed, Result, Sealed, Tenant, Token, User,
+    UserChange, UserUpdated, role_from,
 };
 
 pub(super) fn create_tenant(connection: &Connection, tenant: &NewTenant, by: &By) -> Result<bool> {
@@ -78,6 +79,27 @@ pub(super) fn set_jwt_secret(
     Ok(found)
 }
 
+pub(super) fn rename_tenant(
+    connection: &Connection,
+    id: TenantId,
+    name: &str,
+    by: &By,
+) -> Result<Renamed> {
+    let tenants = tenants(connection)?;
+    if tenants.iter().any(|known| known.name == name && known.id != id) {
+        return Ok(Renamed::NameTaken);
+    }
+    let Some(before) = tenants.iter().find(|known| known.id == id) else {
+        return Ok(Renamed::NoTenant);
+    };
+    if before.name != name {
+        let update = "UPDATE tenant SET name = :name WHERE id = :id";
+        execute(connection, update, named_params! { ":id": id.get(), ":name": name })?;
+        audit::write(connection, id, by, Action::TenantRenamed, format!("tenant:{id}"))?;
+    }
+    Ok(Renamed::Done)
+}
+
 pub(super) fn create_user(connection: &Connection, user: &NewUser, by: &By) -> Result<bool> {
     let parameters = named_params! {
         ":id": user.id.get(),
@@ -122,6 +144,29 @@ pub(super) fn disable_user(
     };
     audit::write(connection, tenant, by, Action::UserDisabled, format!("user:{id}"))?;
     Ok(true)
+}
+
+pub(super) fn update_user(
+    connection: &Connection,
+    tenant: TenantId,
+    id: UserId,
+    change: UserChange,
+    by: &By,
+) -> Result<UserUpdated> {
+    let (updated, actions) = change.apply(&users(connection, tenant)?, id);
+    if let UserUpdated::Done(user) = &updated {
+        let parameters = named_params! {
+            ":id": id.get(),
+            ":role": user.role.as_str(),
+            ":password_hash": user.password_hash,
+            ":is_active": user.is_active,
+        };
+        execute(connection, sql!("update_user"), parameters)?;
+    }
+    for action in actions {
+        audit::write(connection, tenant, by, action, format!("user:{id}"))?;
+    }
+    Ok(updated)
 }
 
 pub(super) fn create_token(connection: &Connection, token: &NewToken, by: &By) -> Result<()> {

@@ -53,8 +53,8 @@ use crate::{
     Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, ClaimLimit,
     DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind, Lease,
     NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page, Publication, Published, Purge,
-    Recorded, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError, StoredEvent,
-    StoredSecret, Tenant, Token, User, group_commit::GroupCommit,
+    Recorded, Renamed, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError, StoredEvent,
+    StoredSecret, Tenant, Token, User, UserChange, UserUpdated, group_commit::GroupCommit,
 };
 
 /// Two handles of one process must not open a new file at the same moment: see [`connect`] on locks.
@@ -195,6 +195,11 @@ impl Store for SqliteStore {
         self.write(move |c, _| accounts::set_jwt_secret(c, tenant, &secret, &by)).await
     }
 
+    async fn rename_tenant(&self, tenant: TenantId, name: &str, by: By) -> Result<Renamed> {
+        let name = name.to_owned();
+        self.write(move |c, _| accounts::rename_tenant(c, tenant, &name, &by)).await
+    }
+
     async fn create_user(&self, user: NewUser, by: By) -> Result<bool> {
         self.write(move |c, _| accounts::create_user(c, &user, &by)).await
     }
@@ -210,6 +215,16 @@ impl Store for SqliteStore {
     async fn disable_user(&self, tenant: TenantId, name: &str, by: By) -> Result<bool> {
         let name = name.to_owned();
         self.write(move |c, _| accounts::disable_user(c, tenant, &name, &by)).await
+    }
+
+    async fn update_user(
+        &self,
+        tenant: TenantId,
+        id: UserId,
+        change: UserChange,
+        by: By,
+    ) -> Result<UserUpdated> {
+        self.write(move |c, _| accounts::update_user(c, tenant, id, change.clone(), &by)).await
     }
 
     async fn create_token(&self, token: NewToken, by: By) -> Result<()> {
