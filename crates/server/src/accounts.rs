@@ -12,6 +12,12 @@ use crate::clock::{Clock, entropy};
 /// What an API token's text starts with.
 pub const TOKEN_PREFIX: &str = "prt_";
 
+/// The shortest password, in characters.
+pub const PASSWORD_LENGTH_MIN: usize = 8;
+
+/// The longest password, in characters: hashing a longer one would keep a thread busy for whoever sends it.
+pub const PASSWORD_LENGTH_MAX: usize = 1_024;
+
 /// The shortest JWT secret, in bytes (RFC 7518, section 3.2: at least as long as the hash).
 pub const JWT_SECRET_BYTES_MIN: usize = 32;
 

@@ -1,5 +1,7 @@
 //! What admins change: commit, swap the directory, drain the gate, wait for the other nodes, and only then answer.
 
+mod accounts;
+
 use std::{sync::Arc, time::Duration};
 
 use postrider_kernel::{
@@ -15,7 +17,9 @@ use postrider_store::{
 };
 use thiserror::Error;
 
+pub use self::accounts::{TokenDraft, UserDraft};
 use crate::{
+    api::auth::Credentials,
     clock::{Clock, entropy},
     directory::Directory,
     dispatch::{Note, Notes},
@@ -97,7 +101,7 @@ pub enum Brought {
     NoEndpoint,
 }
 
-/// Changes endpoints, secrets and catalogues. Every change runs to its end even when whoever asked for it is gone: a
+/// Changes endpoints, secrets, catalogues and accounts. Every change runs to its end even when whoever asked for it is gone: a
 /// commit that the directory has not taken in would leave this node with an old picture.
 #[derive(Clone)]
 pub struct Admin(Arc<Parts>);
@@ -120,6 +124,8 @@ pub struct Parts {
     pub notes: Notes,
     /// Which of the nodes this is.
     pub life: Arc<Life>,
+    /// What is forgotten when an account changes.
+    pub credentials: Arc<Credentials>,
 }
 
 type Answer<T> = Result<T, AdminError>;

@@ -25,14 +25,14 @@ pub struct App {
     pub directory: Arc<Directory>,
     /// Accepts events.
     pub publisher: Publisher,
-    /// Changes endpoints, secrets and catalogues.
+    /// Changes endpoints, secrets, catalogues and accounts.
     pub admin: Admin,
     /// Which targets may be named.
     pub egress: Arc<Egress>,
     /// How the API answers.
     pub options: ApiOptions,
     /// Credentials that were checked, and still hold.
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
     /// The room for requests' bodies.
     pub admission: Admission,
     /// Whether requests are welcome.

@@ -224,6 +224,7 @@ impl Service {
             true => Reserve::elsewhere(),
             false => Reserve::new(&config.data_dir),
         });
+        let credentials = Arc::new(api::auth::Credentials::default());
         let admin = Admin::new(admin::Parts {
             store: instance.store.clone(),
             vault: instance.vault.clone(),
@@ -233,6 +234,7 @@ impl Service {
             lanes: lanes.clone(),
             notes: notes.clone(),
             life: life.clone(),
+            credentials: credentials.clone(),
         });
         let app = Arc::new(App {
             store: instance.store.clone(),
@@ -254,7 +256,7 @@ impl Service {
                 require_password: config.require_password,
                 idempotency_window: IDEMPOTENCY_WINDOW,
             },
-            credentials: api::auth::Credentials::default(),
+            credentials,
             admission: api::admission::Admission::default(),
             readiness: api::health::Readiness::default(),
         });

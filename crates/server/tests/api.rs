@@ -1,7 +1,11 @@
 //! The API, end to end: every operation, good and bad, against the real binary, and every text of `rest-conventions.md`.
 
+#[path = "api/accounts.rs"]
+mod accounts;
 #[path = "api/attempts.rs"]
 mod attempts;
+#[path = "api/authorization.rs"]
+mod authorization;
 #[path = "api/bodies.rs"]
 mod bodies;
 #[path = "api/bulk.rs"]

@@ -14,6 +14,8 @@ pub enum Access {
     Resource,
     /// Admins alone, whatever the method.
     Secret,
+    /// Operators alone: what is above all tenants.
+    Instance,
     /// Admins; viewers and publishers who only read.
     Catalogue,
     /// Admins, and publishers who publish.
@@ -32,7 +34,9 @@ impl Access {
         let asks_what_is_possible = method == Method::OPTIONS;
         match (role, self) {
             _ if asks_what_is_possible || !self.needs_credential() => true,
-            (Role::Operator | Role::Admin, _) => true,
+            (Role::Operator, _) => true,
+            (_, Self::Instance) => false,
+            (Role::Admin, _) => true,
             (Role::Viewer, Self::Secret) => false,
             (Role::Viewer, _) => reads,
             (Role::Publisher, Self::Catalogue) => reads,
@@ -49,7 +53,13 @@ mod tests {
     #[test]
     fn each_role_may_do_what_the_contract_says() {
         let mut table = String::new();
-        for access in [Access::Resource, Access::Secret, Access::Catalogue, Access::Publishing] {
+        for access in [
+            Access::Resource,
+            Access::Secret,
+            Access::Instance,
+            Access::Catalogue,
+            Access::Publishing,
+        ] {
             for role in Role::ALL {
                 let may = [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS]
                     .iter()
@@ -68,6 +78,10 @@ mod tests {
         Secret admin: GET POST DELETE OPTIONS
         Secret publisher: OPTIONS
         Secret viewer: OPTIONS
+        Instance operator: GET POST DELETE OPTIONS
+        Instance admin: OPTIONS
+        Instance publisher: OPTIONS
+        Instance viewer: OPTIONS
         Catalogue operator: GET POST DELETE OPTIONS
         Catalogue admin: GET POST DELETE OPTIONS
         Catalogue publisher: GET OPTIONS

@@ -39,7 +39,8 @@ pub type Serve = for<'call> fn(&'call mut Call) -> BoxFuture<'call, Answer>;
 pub struct Route {
     /// The path in axum's notation, without the slash at its end.
     pub path: &'static str,
-    methods: &'static [&'static str],
+    /// Its methods, without those that every path has.
+    pub methods: &'static [&'static str],
     access: Access,
     serve: Serve,
 }

@@ -27,6 +27,9 @@ mod page;
 mod passwords;
 mod resend;
 mod secrets;
+mod tenants;
+mod tokens;
+mod users;
 
 use std::sync::Arc;
 
@@ -50,7 +53,7 @@ use crate::{app::App, clock, config::NodeRole};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The paths, by resource.
-const ROUTES: [&[door::Route]; 9] = [
+const ROUTES: [&[door::Route]; 12] = [
     endpoints::ROUTES,
     event_types::ROUTES,
     attempts::ROUTES,
@@ -59,6 +62,9 @@ const ROUTES: [&[door::Route]; 9] = [
     events::ROUTES,
     history::ROUTES,
     jwt::ROUTES,
+    users::ROUTES,
+    tokens::ROUTES,
+    tenants::ROUTES,
     health::ROUTES,
 ];
 
@@ -146,6 +152,22 @@ mod tests {
         assert_eq!(response.status(), http::StatusCode::INTERNAL_SERVER_ERROR);
         let Some(Fault(text)) = response.extensions().get() else { panic!("nothing for the log") };
         assert_eq!(text, "panic: a secret detail");
+    }
+
+    #[test]
+    fn each_route_has_a_rule_that_says_who_may() {
+        let rules = include_str!("../../tests/api/authorization.txt");
+        let rules = rules.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let mut ruled: Vec<_> = rules
+            .map(|rule| rule.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        let of_route = |route: &'static door::Route| {
+            route.methods.iter().map(|method| vec![(*method).to_owned(), route.path.to_owned()])
+        };
+        let mut routed: Vec<_> = ROUTES.into_iter().flatten().flat_map(of_route).collect();
+        ruled.sort_unstable();
+        routed.sort_unstable();
+        assert_eq!(routed, ruled, "tests/api/authorization.txt says who may do what");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Pages of lists: `limit`, `offset`, `ordering`, and the links to the pages before and after, character for character
 //! as Django REST Framework's `LimitOffsetPagination` writes them.
 
-use std::{borrow::Cow, fmt::Write};
+use std::{borrow::Cow, cmp::Ordering, fmt::Write};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use postrider_store::OrderBy;
@@ -105,6 +105,33 @@ impl PageRequest {
     pub fn offset(&self) -> u64 {
         // A store counts in signed 64 bits, and no list is that long.
         u64::try_from(self.offset).unwrap_or(u64::MAX).min(i64::MAX as u64)
+    }
+
+    /// The page of a list that is there as a whole, sorted by what was asked for: one of these fields, by default
+    /// `created_at`, the newest first. Ties stay as they came.
+    pub fn of_all<T, U>(
+        &self,
+        url: &str,
+        mut all: Vec<T>,
+        fields: &[&'static str],
+        compare: impl Fn(&str, &T, &T) -> Ordering,
+        show: impl Fn(T) -> U,
+    ) -> Page<U> {
+        let newest_first = OrderBy { field: "created_at", descending: true };
+        let known = |name: &str| fields.iter().copied().find(|known| *known == name);
+        let ordering = self.query.ordering(known, newest_first);
+        let by_field = |one: &T, other: &T| {
+            let by = |by: &OrderBy<&str>| match compare(by.field, one, other) {
+                ordering if by.descending => ordering.reverse(),
+                ordering => ordering,
+            };
+            ordering.iter().map(by).find(|found| found.is_ne()).unwrap_or(Ordering::Equal)
+        };
+        all.sort_by(by_field);
+        let count = all.len() as u64;
+        let skipped = usize::try_from(self.offset()).unwrap_or(usize::MAX);
+        let part = all.into_iter().skip(skipped).take(self.limit as usize);
+        self.page(url, count, part.map(show).collect())
     }
 
     /// The page that this part of a list of `count` items makes. `url` is where it was asked for, without the query.

@@ -72,6 +72,18 @@ impl Passwords {
         }
     }
 
+    /// Hashes a new password, on a thread of its own; no more at once than are checked.
+    pub async fn hash(&self, app: &App, password: String) -> Result<String, ApiError> {
+        let clock = app.clock.clone();
+        let permit = Arc::clone(&self.checks).acquire_owned().await;
+        let hashing = task::spawn_blocking(move || {
+            let _permit = permit;
+            accounts::hash_password(&password, &*clock)
+        });
+        let hashed = hashing.await.map_err(|error| ApiError::Internal(error.to_string()))?;
+        hashed.map_err(|error| ApiError::Internal(error.to_string()))
+    }
+
     /// Counts a try, or says how long the user has to wait.
     fn count_try(&self, user: UserId, now: Duration) -> Result<(), Duration> {
         let mut all = self.tries();

@@ -20,7 +20,10 @@ use super::{
     form::Form,
     input::{self, Json, TextRule},
 };
-use crate::admin::{Brought, LiveSecret};
+use crate::{
+    accounts::PASSWORD_LENGTH_MAX,
+    admin::{Brought, LiveSecret},
+};
 
 /// The paths of this resource.
 pub const ROUTES: &[Route] = &[
@@ -47,9 +50,6 @@ pub const ROUTES: &[Route] = &[
         |call| end_grace(call).boxed(),
     ),
 ];
-
-/// The longest password that is looked at, in characters.
-const PASSWORD_LENGTH_MAX: usize = 1_024;
 
 /// The longest signing secret that is looked at, in characters: `whsec_` and the base64 of 64 bytes.
 const SECRET_LENGTH_MAX: usize = 94;

@@ -1,7 +1,10 @@
 //! `postrider user`: who may sign in.
 
 use clap::{Args, Subcommand};
-use postrider::{accounts, instance::Instance};
+use postrider::{
+    accounts::{self, PASSWORD_LENGTH_MAX, PASSWORD_LENGTH_MIN},
+    instance::Instance,
+};
 use postrider_kernel::{Role, UserId, tenant::Name};
 use postrider_store::{IdKind, NewUser, Tenant, User};
 use serde_json::{Value, json};
@@ -11,9 +14,6 @@ use super::{
     data_dir::{OfTenant, by_command_line, parse_name, read_secret_line, role_parser},
     output::{Answer, columns},
 };
-
-/// The shortest password, in characters.
-const PASSWORD_LENGTH_MIN: usize = 8;
 
 /// Users: those whom JWTs name, and who have a password
 #[derive(Args)]
@@ -53,8 +53,11 @@ impl UserCommand {
         let answer = match self.action {
             Action::Create { name, role, password_stdin: _ } => {
                 let password = read_secret_line("the password")?;
-                if password.chars().count() < PASSWORD_LENGTH_MIN {
-                    let text = format!("a password has at least {PASSWORD_LENGTH_MIN} characters");
+                let lengths = PASSWORD_LENGTH_MIN..=PASSWORD_LENGTH_MAX;
+                if !lengths.contains(&password.chars().count()) {
+                    let text = format!(
+                        "a password has at least {PASSWORD_LENGTH_MIN} characters and at most {PASSWORD_LENGTH_MAX}"
+                    );
                     return Err(WrongUsage(text).into());
                 }
                 let (instance, tenant) = self.of_tenant.open().await?;

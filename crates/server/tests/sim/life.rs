@@ -134,6 +134,8 @@ impl Life {
             lanes: lanes.clone(),
             notes: notes.clone(),
             life: life.clone(),
+            // Nobody signs in.
+            credentials: Arc::default(),
         });
         let (ended, nodes) = (CancellationToken::new(), TaskTracker::new());
         let forgets_nothing = || {};
