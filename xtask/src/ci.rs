@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 use crate::{
-    egress, faults, interop, sbom,
+    egress, faults, interop, sbom, schema,
     tools::{self, Cache},
 };
 
@@ -24,7 +24,7 @@ struct Step {
     run: fn(&Cache) -> anyhow::Result<Done>,
 }
 
-static STEPS: [Step; 14] = [
+static STEPS: [Step; 15] = [
     Step { name: "tools", run: tools::install },
     Step { name: "format", run: |_| cargo(&["fmt", "--all", "--check"]) },
     Step { name: "lint", run: lint },
@@ -39,6 +39,7 @@ static STEPS: [Step; 14] = [
     Step { name: "release-test", run: release_test },
     Step { name: "faults", run: |_| faults::run_short().map(|()| Done::Passed) },
     Step { name: "interop", run: interop::run },
+    Step { name: "schema", run: schema::run },
 ];
 
 /// How it is called.

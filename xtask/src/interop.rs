@@ -16,7 +16,8 @@ use crate::{
 
 /// Makes both environments, or makes them anew when what they should hold has changed.
 pub fn prepare(cache: &Cache) -> anyhow::Result<()> {
-    prepare_python(cache)?;
+    let imports = "import cryptography, standardwebhooks, stripe";
+    prepare_python(&folder(), &environment(cache), imports)?;
     prepare_node(cache)
 }
 
@@ -41,24 +42,19 @@ fn prepare_node(cache: &Cache) -> anyhow::Result<()> {
     std::fs::write(&stamp, wanted).with_context(|| format!("{} can't be written", stamp.display()))
 }
 
-fn prepare_python(cache: &Cache) -> anyhow::Result<()> {
-    let environment = environment(cache);
-    let wanted = std::fs::read(folder().join("requirements.txt"))?;
+/// Makes an environment that holds what a folder's `requirements.txt` asks for, unless there is one.
+pub fn prepare_python(folder: &Path, environment: &Path, imports: &str) -> anyhow::Result<()> {
+    let wanted = std::fs::read(folder.join("requirements.txt"))?;
     let stamp = environment.join("requirements.txt");
     let holds = std::fs::read(&stamp).is_ok_and(|held| held == wanted);
     // The python that it was made with may have gone since.
-    if holds
-        && works(
-            environment.join("bin/python"),
-            &["-c", "import cryptography, standardwebhooks, stripe"],
-        )
-    {
+    if holds && works(environment.join("bin/python"), &["-c", imports]) {
         return Ok(());
     }
-    check(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+    check(Command::new("python3").args(["-m", "venv", "--clear"]).arg(environment))?;
     let mut pip = Command::new(environment.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]);
-    check(pip.arg("--requirement").arg(folder().join("requirements.txt")))?;
+    check(pip.arg("--requirement").arg(folder.join("requirements.txt")))?;
     // Written last: an environment that broke off has none.
     std::fs::write(&stamp, wanted).with_context(|| format!("{} can't be written", stamp.display()))
 }

@@ -8,6 +8,7 @@ mod egress;
 mod faults;
 mod interop;
 mod sbom;
+mod schema;
 mod sim;
 mod soak;
 mod stage;

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     ci::{Done, check},
-    interop,
+    interop, schema,
 };
 
 /// The versions that are installed where there are none.
@@ -72,6 +72,7 @@ pub fn install(cache: &Cache) -> anyhow::Result<Done> {
         bail!("the tests of the Postgres store need its server's binaries, initdb among them");
     }
     interop::prepare(cache)?;
+    schema::prepare(cache)?;
     cargo_deny(cache)?;
     cargo_cyclonedx(cache)?;
     Ok(Done::Passed)

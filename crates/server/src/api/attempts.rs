@@ -7,12 +7,14 @@ use http::StatusCode;
 use postrider_kernel::Timestamp;
 use postrider_store::{Attempt, AttemptField, AttemptQuery, OrderBy};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
     answer::{self, Answer},
     door::{Call, Route},
     endpoints,
+    openapi::{self, Operation, Parameter},
     page::PageRequest,
 };
 
@@ -20,22 +22,36 @@ use super::{
 pub const ROUTES: &[Route] =
     &[Route::new("/api/v2/webhook/endpoint/{id}/attempt", &["GET"], Access::Resource, |call| {
         list(call).boxed()
-    })];
+    })
+    .documented(&[Operation::get("listAttempts", "List an endpoint's attempts")
+        .with(&PARAMETERS)
+        .answers_page::<Shown<'static>>()])];
+
+/// What may be given with the list.
+const PARAMETERS: [Parameter; 3] = [
+    openapi::PAGE[0],
+    openapi::PAGE[1],
+    Parameter::query("ordering", "`created_at`, `sent_at`, `next_retry`, each also with `-`."),
+];
 
 /// An attempt as the API shows it: the contract's fields in the contract's order, and then ours.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Attempt)]
 struct Shown<'a> {
     id: i64,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     event: ShownEvent<'a>,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     sent_at: Timestamp,
     http_request_body: Cow<'a, str>,
     http_request_signature_header: &'a str,
     http_response_code: Option<u16>,
     http_response_body: Cow<'a, str>,
     #[serde(serialize_with = "answer::as_text_or_null")]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     next_retry: Option<Timestamp>,
     error: Option<&'static str>,
     error_detail: Option<&'a str>,
@@ -46,12 +62,14 @@ struct Shown<'a> {
     peer_address: Option<&'a str>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AttemptEvent)]
 struct ShownEvent<'a> {
     id: i64,
     #[serde(rename = "type")]
     event_type: &'a str,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     added_at: Timestamp,
 }
 

@@ -26,6 +26,7 @@ use super::{
     auth::Credential,
     body::RequestBody,
     error::ApiError,
+    openapi::Operation,
     origin,
     page::Query,
 };
@@ -39,10 +40,13 @@ pub type Serve = for<'call> fn(&'call mut Call) -> BoxFuture<'call, Answer>;
 pub struct Route {
     /// The path in axum's notation, without the slash at its end.
     pub path: &'static str,
-    /// Its methods, without those that every path has.
+    /// Its methods, in the order in which `Allow` names them, without those that every path has.
     pub methods: &'static [&'static str],
-    access: Access,
+    /// Whom it lets in.
+    pub access: Access,
     serve: Serve,
+    /// What the OpenAPI document says of each method, in their order.
+    pub operations: &'static [Operation],
 }
 
 impl Route {
@@ -53,7 +57,12 @@ impl Route {
         access: Access,
         serve: Serve,
     ) -> Self {
-        Self { path, methods, access, serve }
+        Self { path, methods, access, serve, operations: &[] }
+    }
+
+    /// The same, with what the OpenAPI document says of each method. Every route has this; a test sees to it.
+    pub const fn documented(self, operations: &'static [Operation]) -> Self {
+        Self { operations, ..self }
     }
 
     fn has(&self, method: &Method) -> bool {

@@ -13,6 +13,7 @@ use postrider_store::{
     Endpoint, EndpointChange, EndpointField, EndpointQuery, OrderBy, Subscription,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
@@ -21,6 +22,7 @@ use super::{
     error::{ApiError, FieldErrors, Problem},
     form::{self, Form},
     input::{self, Json, TextRule},
+    openapi::{self, Operation, Parameter},
     page::PageRequest,
     secrets,
 };
@@ -30,17 +32,101 @@ use crate::{admin::EndpointDraft, directory::TenantView};
 pub const ROUTES: &[Route] = &[
     Route::new("/api/v2/webhook/endpoint", &["GET", "POST"], Access::Resource, |call| {
         collection(call).boxed()
-    }),
+    })
+    .documented(&[
+        Operation::get("listEndpoints", "List endpoints")
+            .with(&LISTED)
+            .answers_page::<Shown<'static>>(),
+        Operation::post("createEndpoint", "Create an endpoint")
+            .takes::<Body>()
+            .answers::<Shown<'static>>(201),
+    ]),
     Route::new(
         "/api/v2/webhook/endpoint/{id}",
         &["GET", "PUT", "PATCH", "DELETE"],
         Access::Resource,
         |call| one(call).boxed(),
-    ),
+    )
+    .documented(&[
+        Operation::get("getEndpoint", "Get an endpoint").answers::<Shown<'static>>(200),
+        Operation::put("updateEndpoint", "Update an endpoint")
+            .takes::<Body>()
+            .answers::<Shown<'static>>(200),
+        Operation::patch("changeEndpoint", "Update some fields")
+            .takes::<Change>()
+            .answers::<Shown<'static>>(200),
+        Operation::delete("deleteEndpoint", "Delete an endpoint, with what it was still owed"),
+    ]),
     Route::new("/api/v2/webhook/endpoint/search", &["GET"], Access::Resource, |call| {
         search(call).boxed()
-    }),
+    })
+    .documented(&[Operation::get("searchEndpoints", "Search endpoints by their target")
+        .with(&SEARCHED)
+        .answers_page::<Shown<'static>>()]),
 ];
+
+const ORDERING: Parameter =
+    Parameter::query("ordering", "`created_at`, `updated_at`, `is_active`, each also with `-`.");
+
+/// What may be given with the list.
+const LISTED: [Parameter; 3] = [openapi::PAGE[0], openapi::PAGE[1], ORDERING];
+
+/// What may be given with the search.
+const SEARCHED: [Parameter; 4] = [
+    openapi::PAGE[0],
+    openapi::PAGE[1],
+    ORDERING,
+    Parameter::query("target", "A part of the target, whatever its case."),
+];
+
+/// What a client writes: the document's picture of [`Written`].
+#[derive(ToSchema)]
+#[schema(as = EndpointInput)]
+#[expect(dead_code, reason = "bodies are read as forms, which report every wrong field")]
+struct Body {
+    /// An inactive endpoint is owed nothing new.
+    #[schema(default = true)]
+    is_active: Option<bool>,
+    #[schema(format = "uri", max_length = 2_000, example = "https://receiver.example/hooks")]
+    target: String,
+    #[schema(max_length = 1_000, default = "")]
+    description: Option<String>,
+    #[schema(min_items = 1)]
+    events: Vec<BodyEvent>,
+    /// Whether this endpoint's certificate is checked.
+    #[schema(default = true)]
+    ssl_cert_verification: Option<bool>,
+    /// `hmac-sha256`, `ed25519`, or both.
+    signature_algorithms: Option<Vec<String>>,
+    /// Brought along from elsewhere; one is made unless given, and when the endpoint is there it is ignored.
+    #[schema(write_only)]
+    signing_secret: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = SubscriptionInput)]
+#[expect(dead_code, reason = "as above")]
+struct BodyEvent {
+    /// One of the tenant's event types.
+    #[schema(example = "comment.created")]
+    r#type: String,
+}
+
+/// The same for a PATCH: nothing is required.
+#[derive(ToSchema)]
+#[schema(as = EndpointChange)]
+#[expect(dead_code, reason = "as above")]
+struct Change {
+    is_active: Option<bool>,
+    #[schema(format = "uri", max_length = 2_000)]
+    target: Option<String>,
+    #[schema(max_length = 1_000)]
+    description: Option<String>,
+    #[schema(min_items = 1)]
+    events: Option<Vec<BodyEvent>>,
+    ssl_cert_verification: Option<bool>,
+    signature_algorithms: Option<Vec<String>>,
+}
 
 /// The fields that a client writes, in the contract's order.
 const FIELDS: [&str; 7] = [
@@ -55,26 +141,32 @@ const FIELDS: [&str; 7] = [
 ];
 
 /// An endpoint as the API shows it.
-#[derive(Serialize)]
-struct Shown<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Endpoint)]
+pub struct Shown<'a> {
     id: i64,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
     is_active: bool,
     target: &'a str,
     description: &'a str,
     events: Vec<ShownSubscription<'a>>,
     ssl_cert_verification: bool,
+    #[schema(value_type = Vec<String>)]
     signature_algorithms: &'static [&'static str],
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Subscription)]
 struct ShownSubscription<'a> {
     #[serde(rename = "type")]
     event_type: &'a str,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     added_at: Timestamp,
 }
 

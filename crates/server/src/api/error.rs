@@ -73,7 +73,8 @@ impl ApiError {
         FieldErrors::of(field, Problem::text(text)).into()
     }
 
-    fn status(&self) -> StatusCode {
+    /// The status that it is answered with.
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::NotAuthenticated | Self::BadCredential | Self::TokenNotValid => {
                 StatusCode::UNAUTHORIZED
@@ -127,6 +128,22 @@ impl ApiError {
         }
     }
 
+    /// The body that it is answered with, for the document.
+    pub fn example(&self) -> serde_json::Value {
+        // Texts under names can always be written.
+        match self {
+            Self::Invalid(errors) => serde_json::to_value(errors),
+            Self::InvalidItems(places) => serde_json::to_value(places),
+            _ => serde_json::to_value(self.shown()),
+        }
+        .unwrap_or_default()
+    }
+
+    fn shown(&self) -> Detail {
+        let code = (*self == Self::TokenNotValid).then_some("token_not_valid");
+        Detail { detail: self.detail(), code }
+    }
+
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Throttled(wait) => Some(whole_seconds(*wait)),
@@ -155,10 +172,7 @@ impl IntoResponse for ApiError {
         let mut response = match &self {
             Self::Invalid(errors) => answer::json(status, errors),
             Self::InvalidItems(places) => answer::json(status, places),
-            other => {
-                let code = (*other == Self::TokenNotValid).then_some("token_not_valid");
-                answer::json(status, &Detail { detail: other.detail(), code })
-            }
+            other => answer::json(status, &other.shown()),
         };
         if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"api\"");

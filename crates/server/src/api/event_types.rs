@@ -8,6 +8,7 @@ use postrider_kernel::{
 };
 use postrider_store::CatalogueEntry;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
@@ -16,6 +17,7 @@ use super::{
     error::{ApiError, Problem},
     form::Form,
     input::{self, Json, TextRule},
+    openapi::{self, Operation},
     page::PageRequest,
 };
 
@@ -23,14 +25,39 @@ use super::{
 pub const ROUTES: &[Route] = &[
     Route::new("/api/v2/webhook/endpoint/event", &["GET"], Access::Catalogue, |call| {
         names(call).boxed()
-    }),
+    })
+    .documented(&[Operation::get(
+        "listEventTypeNames",
+        "The event types that endpoints may enable",
+    )
+    .answers_many::<String>(200)]),
     Route::new("/api/v2/webhook/event_type", &["GET", "POST"], Access::Catalogue, |call| {
         collection(call).boxed()
-    }),
+    })
+    .documented(&[
+        Operation::get("listEventTypes", "List the tenant's event types")
+            .with(&openapi::PAGE)
+            .answers_page::<Shown<'static>>(),
+        Operation::post("addEventType", "Add an event type, or offer a retired one again")
+            .takes::<Body>()
+            .answers::<Shown<'static>>(201),
+    ]),
     Route::new("/api/v2/webhook/event_type/{type}", &["DELETE"], Access::Catalogue, |call| {
         retire(call).boxed()
-    }),
+    })
+    .documented(&[Operation::delete("retireEventType", "Retire an event type")]),
 ];
+
+/// What a client writes, as the document shows it.
+#[derive(ToSchema)]
+#[schema(as = EventTypeInput)]
+#[expect(dead_code, reason = "bodies are read as forms, which report every wrong field")]
+struct Body {
+    #[schema(max_length = 128, example = "post.created")]
+    r#type: String,
+    #[schema(max_length = 1_000, default = "")]
+    description: Option<String>,
+}
 
 /// The longest description of an event type, in characters.
 const DESCRIPTION_LENGTH_MAX: usize = 1_000;
@@ -40,12 +67,14 @@ pub const RESERVED: &str =
     "Types that begin with \"endpoint.\" or \"delivery.\" are the service's own.";
 
 /// An event type as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventType)]
 struct Shown<'a> {
     #[serde(rename = "type")]
     event_type: &'a str,
     description: &'a str,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
 

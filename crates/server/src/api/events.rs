@@ -11,6 +11,7 @@ use postrider_kernel::{
     event::{CREATED_MAX, DATA_DEPTH_MAX, InvalidEventData},
 };
 use postrider_store::{IdempotencyKey, PublishAnswer};
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
@@ -20,6 +21,7 @@ use super::{
     event_types::RESERVED,
     form::{self, Form, ListRule},
     input::{self, Json, Kind},
+    openapi::{Operation, Parameter},
 };
 use crate::{
     directory::TenantView,
@@ -30,11 +32,63 @@ use crate::{
 pub const ROUTES: &[Route] = &[
     Route::new("/api/v2/webhook/event", &["POST"], Access::Publishing, |call| {
         publish(call).boxed()
-    }),
+    })
+    .documented(&[Operation::post("publishEvent", "Publish an event")
+        .with(&[Parameter::header(
+            "Idempotency-Key",
+            "1 to 255 characters: a repeat within a day is answered with the first result.",
+        )])
+        .takes::<Body>()
+        .answers::<Published>(201)
+        .fails(&[422])]),
     Route::new("/api/v2/webhook/event/bulk", &["POST"], Access::Publishing, |call| {
         publish_bulk(call).boxed()
-    }),
+    })
+    .documented(&[Operation::post(
+        "publishEvents",
+        "Publish up to 1,000 events, all or none",
+    )
+    .takes_many::<Body>()
+    .answers_many::<PublishedOfMany>(201)]),
 ];
+
+/// What a publisher writes, as the document shows it.
+#[derive(ToSchema)]
+#[schema(as = EventInput)]
+#[expect(
+    dead_code,
+    reason = "bodies are read as forms, and answers are written as text: this is the hot path"
+)]
+struct Body {
+    /// One of the tenant's event types.
+    #[schema(example = "comment.created")]
+    r#type: String,
+    /// Passed through byte for byte; at most 128 levels deep.
+    #[schema(value_type = Object)]
+    data: (),
+    /// When it happened, in seconds since 1970-01-01T00:00:00Z; the time of acceptance unless given.
+    #[schema(minimum = 0, maximum = 253402300799.0)]
+    created: Option<f64>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = PublishedEvent)]
+#[expect(dead_code, reason = "as above")]
+struct Published {
+    event_id: i64,
+    r#type: String,
+    created: f64,
+    /// To how many endpoints it is owed.
+    endpoint_count: u32,
+}
+
+#[derive(ToSchema)]
+#[schema(as = PublishedEventOfMany)]
+#[expect(dead_code, reason = "as above")]
+struct PublishedOfMany {
+    event_id: i64,
+    endpoint_count: u32,
+}
 
 /// The fields of an event.
 const FIELDS: [&str; 3] = ["type", "data", "created"];

@@ -5,17 +5,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::FutureExt;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
     answer::{self, Answer},
     door::{Call, Route},
+    openapi::Operation,
 };
 
 /// The paths of this resource.
 pub const ROUTES: &[Route] = &[
-    Route::new("/healthz", &["GET"], Access::Probe, |call| live(call).boxed()),
-    Route::new("/readyz", &["GET"], Access::Probe, |call| ready(call).boxed()),
+    Route::new("/healthz", &["GET"], Access::Probe, |call| live(call).boxed())
+        .documented(&[Operation::get("live", "Whether the process runs").answers::<Health>(200)]),
+    Route::new("/readyz", &["GET"], Access::Probe, |call| ready(call).boxed()).documented(&[
+        Operation::get("ready", "Whether it can serve: database, migrations, not draining")
+            .answers::<Health>(200)
+            .or(503),
+    ]),
 ];
 
 /// Whether the server wants requests. It begins ready; who drains it says so here.
@@ -36,7 +43,7 @@ impl Readiness {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Health {
     status: &'static str,
 }

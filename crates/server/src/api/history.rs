@@ -8,12 +8,14 @@ use http::StatusCode;
 use postrider_kernel::{EventId, Timestamp};
 use postrider_store::{StoredDelivery, StoredEvent};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
     answer::{self, Answer},
     door::{Call, Route},
     error::ApiError,
+    openapi::Operation,
 };
 
 /// How many deliveries are shown with their event: an answer's size has a limit, an event's resends have none.
@@ -23,22 +25,30 @@ const DELIVERIES_MAX: u32 = 1000;
 pub const ROUTES: &[Route] =
     &[Route::new("/api/v2/webhook/event/{id}", &["GET"], Access::Resource, |call| {
         event(call).boxed()
-    })];
+    })
+    .documented(&[Operation::get(
+        "getEvent",
+        "An event, and where each of its deliveries stands",
+    )
+    .answers::<Shown<'static>>(200)])];
 
 /// An event as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
 struct Shown<'a> {
     id: i64,
     #[serde(rename = "type")]
     event_type: &'a str,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     added_at: Timestamp,
     payload: Cow<'a, str>,
     delivery_count: u64,
     deliveries: Vec<ShownDelivery>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Delivery)]
 struct ShownDelivery {
     id: i64,
     endpoint: i64,
@@ -46,10 +56,13 @@ struct ShownDelivery {
     trigger: &'static str,
     attempts_made: u32,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     #[serde(serialize_with = "answer::as_text_or_null")]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     due_at: Option<Timestamp>,
     #[serde(serialize_with = "answer::as_text_or_null")]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     finished_at: Option<Timestamp>,
 }
 

@@ -12,6 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use postrider_kernel::{Timestamp, UserId};
 use postrider_store::{Actor, User};
 use serde::{Deserialize, Deserializer, de};
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
@@ -21,6 +22,7 @@ use super::{
     error::ApiError,
     form::Form,
     input::{self, TextRule},
+    openapi::Operation,
 };
 use crate::app::App;
 
@@ -28,7 +30,19 @@ use crate::app::App;
 pub const ROUTES: &[Route] =
     &[Route::new("/api/v2/jwt/verify_token", &["POST"], Access::Open, |call| {
         verify_token(call).boxed()
-    })];
+    })
+    .documented(&[Operation::post("verifyToken", "Whether a JWT's signature and times hold")
+        .takes::<Body>()
+        .answers_any(200)
+        .fails(&[401])])];
+
+/// What a client writes, as the document shows it.
+#[derive(ToSchema)]
+#[schema(as = TokenInput)]
+#[expect(dead_code, reason = "bodies are read as forms, which report every wrong field")]
+struct Body {
+    token: String,
+}
 
 /// How far the clocks of the issuer and ours may be apart, in seconds.
 const SKEW_SECONDS: f64 = 30.0;

@@ -22,6 +22,7 @@ pub mod health;
 mod history;
 mod input;
 mod jwt;
+pub mod openapi;
 mod origin;
 mod page;
 mod passwords;
@@ -53,7 +54,7 @@ use crate::{app::App, clock, config::NodeRole};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The paths, by resource.
-const ROUTES: [&[door::Route]; 12] = [
+const ROUTES: [&[door::Route]; 13] = [
     endpoints::ROUTES,
     event_types::ROUTES,
     attempts::ROUTES,
@@ -66,6 +67,7 @@ const ROUTES: [&[door::Route]; 12] = [
     tokens::ROUTES,
     tenants::ROUTES,
     health::ROUTES,
+    openapi::ROUTES_OF_DOCUMENT,
 ];
 
 /// What a request needs besides itself.

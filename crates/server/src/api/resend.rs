@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use futures_util::FutureExt;
 use postrider_kernel::{EventId, id::ID_MAX};
 use postrider_store::{Endpoint, Resent};
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
@@ -14,20 +15,42 @@ use super::{
     error::{ApiError, Problem},
     form::Form,
     input::{EMPTY_LIST, Json, Kind, too_many},
+    openapi::Operation,
 };
 
 /// The paths of this resource.
 pub const ROUTES: &[Route] = &[
     Route::new("/api/v2/webhook/endpoint/{id}/event/resend", &["POST"], Access::Resource, |call| {
         resend(call).boxed()
-    }),
+    })
+    .documented(&[Operation::post("resendEvent", "Resend an event").takes::<One>()]),
     Route::new(
         "/api/v2/webhook/endpoint/{id}/event/resend/bulk",
         &["POST"],
         Access::Resource,
         |call| resend_bulk(call).boxed(),
-    ),
+    )
+    .documented(&[
+        Operation::post("resendEvents", "Resend up to 1,000 events, all or none").takes::<Many>()
+    ]),
 ];
+
+/// What a client writes, as the document shows it.
+#[derive(ToSchema)]
+#[schema(as = ResendInput)]
+#[expect(dead_code, reason = "bodies are read as forms, which report every wrong field")]
+struct One {
+    #[schema(minimum = 1)]
+    event: i64,
+}
+
+#[derive(ToSchema)]
+#[schema(as = ResendBulkInput)]
+#[expect(dead_code, reason = "as above")]
+struct Many {
+    #[schema(min_items = 1, max_items = 1_000)]
+    event: Vec<i64>,
+}
 
 /// How many events a bulk takes.
 const BULK_MAX: usize = 1_000;

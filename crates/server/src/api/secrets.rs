@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, StatusCode, header::CACHE_CONTROL};
 use postrider_kernel::{PublicKey, SecretId, SigningSecret, Timestamp, secret::GRACE_MAX};
 use postrider_store::GraceEnded;
 use serde::Serialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
     error::{ApiError, Problem},
     form::Form,
     input::{self, Json, TextRule},
+    openapi::Operation,
 };
 use crate::{
     accounts::PASSWORD_LENGTH_MAX,
@@ -29,46 +31,115 @@ use crate::{
 pub const ROUTES: &[Route] = &[
     Route::new("/api/v2/webhook/endpoint/{id}/secret", &["GET", "POST"], Access::Secret, |call| {
         collection(call).boxed()
-    }),
+    })
+    .documented(&[
+        Operation::get("listSecrets", "List the secrets that sign")
+            .answers_many::<Shown<'static>>(200),
+        Operation::post("bringSecret", "Bring a signing secret along")
+            .takes::<Bringing>()
+            .answers::<Shown<'static>>(201)
+            .fails(&[429]),
+    ]),
     // What anybody may know is no secret: whoever may read the endpoint may read it.
     Route::new(
         "/api/v2/webhook/endpoint/{id}/secret/public_key",
         &["GET"],
         Access::Resource,
         |call| public_key(call).boxed(),
-    ),
+    )
+    .documented(&[Operation::get(
+        "getPublicKey",
+        "The key that Ed25519 signatures are verified with",
+    )
+    .answers::<ShownKey>(200)]),
     Route::new("/api/v2/webhook/endpoint/{id}/secret/reveal", &["POST"], Access::Secret, |call| {
         reveal(call).boxed()
-    }),
+    })
+    .documented(&[Operation::post("revealSecret", "Reveal the signing secret")
+        .may_take::<Confirming>()
+        .answers::<Secret<'static>>(201)
+        .fails(&[429])]),
     Route::new("/api/v2/webhook/endpoint/{id}/secret/expire", &["POST"], Access::Secret, |call| {
         expire(call).boxed()
-    }),
+    })
+    .documented(&[Operation::post(
+        "expireSecret",
+        "Expire the signing secret, and make a new one",
+    )
+    .may_take::<Expiring>()
+    .answers::<endpoints::Shown<'static>>(200)
+    .fails(&[429])]),
     Route::new(
         "/api/v2/webhook/endpoint/{id}/secret/{secret_id}/expire",
         &["POST"],
         Access::Secret,
         |call| end_grace(call).boxed(),
-    ),
+    )
+    .documented(&[Operation::post("endGrace", "End the grace of one expired secret")
+        .may_take::<Confirming>()
+        .answers::<endpoints::Shown<'static>>(200)
+        .fails(&[429])]),
 ];
+
+/// What a client writes, as the document shows it.
+#[derive(ToSchema)]
+#[schema(as = SecretConfirmation)]
+#[expect(dead_code, reason = "bodies are read as forms, which report every wrong field")]
+struct Confirming {
+    /// The password of the user behind the credential.
+    #[schema(write_only)]
+    password: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = SecretExpiry)]
+#[expect(dead_code, reason = "as above")]
+struct Expiring {
+    /// The password of the user behind the credential.
+    #[schema(write_only)]
+    password: Option<String>,
+    /// For how many seconds the expired secret still signs beside the new one.
+    #[schema(minimum = 0, maximum = 604_800, default = 0)]
+    grace_period: Option<u32>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = SecretInput)]
+#[expect(dead_code, reason = "as above")]
+struct Bringing {
+    /// `whsec_` and the standard base64 of 24 to 64 bytes.
+    #[schema(write_only)]
+    signing_secret: String,
+    /// The password of the user behind the credential.
+    #[schema(write_only)]
+    password: Option<String>,
+    /// For how many seconds the secret before still signs beside this one.
+    #[schema(minimum = 0, maximum = 604_800, default = 0)]
+    grace_period: Option<u32>,
+}
 
 /// The longest signing secret that is looked at, in characters: `whsec_` and the base64 of 64 bytes.
 const SECRET_LENGTH_MAX: usize = 94;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Secret<'a> {
     signing_secret: &'a str,
 }
 
 /// A secret that signs, as the API lists it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LiveSecret)]
 struct Shown<'a> {
     id: i64,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     #[serde(serialize_with = "answer::as_text_or_null")]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     expires_at: Option<Timestamp>,
     last_four: &'a str,
     #[serde(serialize_with = "answer::as_text_or_null")]
+    #[schema(value_type = Option<String>, required)]
     public_key: Option<PublicKey>,
 }
 
@@ -98,9 +169,11 @@ async fn list(call: &Call) -> Answer {
     Ok(answer::json(StatusCode::OK, &shown))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = PublicKey)]
 struct ShownKey {
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String)]
     public_key: PublicKey,
 }
 

@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 use postrider_kernel::{TenantId, Timestamp, tenant::DEFAULT_TENANT};
 use postrider_store::{Renamed, Tenant};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
@@ -14,6 +15,7 @@ use super::{
     error::ApiError,
     form::Form,
     input,
+    openapi::{self, Operation, Parameter},
     page::PageRequest,
     users::account_name,
 };
@@ -23,18 +25,55 @@ use crate::config::Catalogue;
 pub const ROUTES: &[Route] = &[
     Route::new("/api/v2/tenant", &["GET", "POST"], Access::Instance, |call| {
         collection(call).boxed()
-    }),
+    })
+    .documented(&[
+        Operation::get("listTenants", "List tenants").with(&LISTED).answers_page::<Shown>(),
+        Operation::post("createTenant", "Make a tenant").takes::<Body>().answers::<Shown>(201),
+    ]),
     Route::new("/api/v2/tenant/{id}", &["GET", "PATCH"], Access::Instance, |call| {
         one(call).boxed()
-    }),
+    })
+    .documented(&[
+        Operation::get("getTenant", "Get a tenant").answers::<Shown>(200),
+        Operation::patch("renameTenant", "Rename a tenant").takes::<Change>().answers::<Shown>(200),
+    ]),
 ];
 
+/// What may be given with the list.
+const LISTED: [Parameter; 3] = [
+    openapi::PAGE[0],
+    openapi::PAGE[1],
+    Parameter::query("ordering", "`created_at`, `name`, each also with `-`."),
+];
+
+/// What a client writes, as the document shows it.
+#[derive(ToSchema)]
+#[schema(as = TenantInput)]
+#[expect(dead_code, reason = "bodies are read as forms, which report every wrong field")]
+struct Body {
+    #[schema(max_length = 100)]
+    name: String,
+    /// The event types that it begins with: `community`, or `none`.
+    #[schema(default = "community")]
+    catalogue: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[schema(as = TenantChange)]
+#[expect(dead_code, reason = "as above")]
+struct Change {
+    #[schema(max_length = 100)]
+    name: Option<String>,
+}
+
 /// A tenant as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tenant)]
 struct Shown {
     id: i64,
     name: String,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
 

@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use postrider_kernel::{Role, TenantId, Timestamp, TokenId, UserId};
 use postrider_store::{Token, User};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
@@ -15,6 +16,7 @@ use super::{
     error::{ApiError, FieldErrors, Problem},
     form::Form,
     input::{self, TextRule},
+    openapi::{self, Operation, Parameter},
     page::PageRequest,
     users,
 };
@@ -22,9 +24,44 @@ use crate::admin::TokenDraft;
 
 /// The paths of this resource.
 pub const ROUTES: &[Route] = &[
-    Route::new("/api/v2/token", &["GET", "POST"], Access::Secret, |call| collection(call).boxed()),
-    Route::new("/api/v2/token/{id}", &["GET", "DELETE"], Access::Secret, |call| one(call).boxed()),
+    Route::new("/api/v2/token", &["GET", "POST"], Access::Secret, |call| collection(call).boxed())
+        .documented(&[
+            Operation::get("listTokens", "List the tenant's tokens")
+                .with(&LISTED)
+                .answers_page::<Shown>(),
+            Operation::post("createToken", "Make a token, whose text is shown this once")
+                .takes::<Body>()
+                .answers::<Shown>(201),
+        ]),
+    Route::new("/api/v2/token/{id}", &["GET", "DELETE"], Access::Secret, |call| one(call).boxed())
+        .documented(&[
+            Operation::get("getToken", "Get a token, without its text").answers::<Shown>(200),
+            Operation::delete("revokeToken", "Revoke a token"),
+        ]),
 ];
+
+/// What may be given with the list.
+const LISTED: [Parameter; 3] = [
+    openapi::PAGE[0],
+    openapi::PAGE[1],
+    Parameter::query("ordering", "`created_at`, `name`, `expires_at`, each also with `-`."),
+];
+
+/// What a client writes, as the document shows it.
+#[derive(ToSchema)]
+#[schema(as = TokenDraft)]
+#[expect(dead_code, reason = "bodies are read as forms, which report every wrong field")]
+struct Body {
+    /// None above one's own.
+    role: String,
+    #[schema(max_length = 100, default = "")]
+    name: Option<String>,
+    /// The user that it acts for.
+    user: Option<i64>,
+    /// For how many seconds it counts; for ever unless given.
+    #[schema(minimum = 1)]
+    expires_in: Option<i64>,
+}
 
 /// The longest name of a token, in characters.
 const NAME_LENGTH_MAX: usize = 100;
@@ -33,17 +70,22 @@ const NAME_LENGTH_MAX: usize = 100;
 const EXPIRES_IN_MAX: i64 = 100 * 366 * 86_400;
 
 /// A token as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Token)]
 struct Shown {
     id: i64,
     name: String,
     role: &'static str,
+    #[schema(required)]
     user: Option<i64>,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     #[serde(serialize_with = "answer::as_text_or_null")]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     expires_at: Option<Timestamp>,
     #[serde(serialize_with = "answer::as_text_or_null")]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     revoked_at: Option<Timestamp>,
     /// Its text, where it was made just now.
     #[serde(skip_serializing_if = "Option::is_none")]

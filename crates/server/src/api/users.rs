@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use postrider_kernel::{Role, Timestamp, UserId, tenant::Name};
 use postrider_store::{User, UserChange, UserUpdated};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     access::Access,
@@ -16,6 +17,7 @@ use super::{
     error::{ApiError, Problem},
     form::Form,
     input::{self, Json, TextRule},
+    openapi::{self, Operation, Parameter},
     page::PageRequest,
 };
 use crate::{
@@ -25,20 +27,73 @@ use crate::{
 
 /// The paths of this resource.
 pub const ROUTES: &[Route] = &[
-    Route::new("/api/v2/user", &["GET", "POST"], Access::Secret, |call| collection(call).boxed()),
+    Route::new("/api/v2/user", &["GET", "POST"], Access::Secret, |call| collection(call).boxed())
+        .documented(&[
+            Operation::get("listUsers", "List the tenant's users")
+                .with(&LISTED)
+                .answers_page::<Shown>(),
+            Operation::post("createUser", "Make a user")
+                .takes::<Body>()
+                .answers::<Shown>(201)
+                .fails(&[429]),
+        ]),
     Route::new("/api/v2/user/{id}", &["GET", "PATCH", "DELETE"], Access::Secret, |call| {
         one(call).boxed()
-    }),
+    })
+    .documented(&[
+        Operation::get("getUser", "Get a user").answers::<Shown>(200),
+        Operation::patch(
+            "changeUser",
+            "Change a user's role or password, disable it or enable it again",
+        )
+        .takes::<Change>()
+        .answers::<Shown>(200)
+        .fails(&[429]),
+        Operation::delete("disableUser", "Disable a user, whose credentials then stop counting")
+            .fails(&[400]),
+    ]),
 ];
 
+/// What may be given with the list.
+const LISTED: [Parameter; 3] = [
+    openapi::PAGE[0],
+    openapi::PAGE[1],
+    Parameter::query("ordering", "`created_at`, `name`, `role`, `is_active`, each also with `-`."),
+];
+
+/// What a client writes, as the document shows it.
+#[derive(ToSchema)]
+#[schema(as = UserInput)]
+#[expect(dead_code, reason = "bodies are read as forms, which report every wrong field")]
+struct Body {
+    #[schema(max_length = 100)]
+    name: String,
+    /// None above one's own.
+    role: String,
+    #[schema(write_only, min_length = 8, max_length = 1_024)]
+    password: String,
+}
+
+#[derive(ToSchema)]
+#[schema(as = UserChange)]
+#[expect(dead_code, reason = "as above")]
+struct Change {
+    role: Option<String>,
+    #[schema(write_only, min_length = 8, max_length = 1_024)]
+    password: Option<String>,
+    is_active: Option<bool>,
+}
+
 /// A user as the API shows it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = User)]
 struct Shown {
     id: i64,
     name: String,
     role: &'static str,
     is_active: bool,
     #[serde(serialize_with = "answer::as_text")]
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
 

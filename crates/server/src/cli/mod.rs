@@ -11,6 +11,7 @@ mod jwt_secret;
 mod key;
 mod listen;
 mod migrate;
+mod openapi;
 mod output;
 mod receiver;
 mod serve;
@@ -50,6 +51,7 @@ enum Command {
     Restore(backup::Restore),
     Migrate(migrate::Migrate),
     Doctor(doctor::Doctor),
+    Openapi(openapi::Openapi),
     Completions(completions::Completions),
 }
 
@@ -106,6 +108,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Restore(command) => command.run().await,
         Command::Migrate(command) => command.run().await,
         Command::Doctor(command) => command.run().await,
+        Command::Openapi(command) => command.run(),
         Command::Completions(command) => command.run(),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::{PATIENCE, document};
 
 /// Where requests go, and as whom.
 #[derive(Clone)]
@@ -115,7 +115,9 @@ impl Client {
             Err(error) if error.kind() == ErrorKind::ConnectionReset && !bytes.is_empty() => {}
             Err(error) => panic!("the answer could not be read: {error}"),
         }
-        Answer::parse(&bytes, is_head)
+        let answer = Answer::parse(&bytes, is_head);
+        document::check(request, &answer);
+        answer
     }
 }
 
@@ -130,7 +132,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn parse(bytes: &[u8], is_head: bool) -> Self {
+    /// Reads what came on the wire.
+    pub fn parse(bytes: &[u8], is_head: bool) -> Self {
         let text = std::str::from_utf8(bytes).expect("answers are text");
         let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
         let mut lines = head.split("\r\n");

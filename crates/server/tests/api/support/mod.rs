@@ -2,6 +2,7 @@
 //! answers as it is told. Everything waits for what it expects, with a time limit, and nothing sleeps.
 
 pub mod client;
+mod document;
 pub mod receiver;
 
 use std::{
