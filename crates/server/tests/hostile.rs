@@ -21,7 +21,7 @@ use support::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
 };
 
@@ -377,17 +377,23 @@ async fn a_receiver_that_answers_in_drops_is_cut_off() {
     withstands(&server, &SLOW, 3).await;
 }
 
-/// Waits until an event was acknowledged, and answers all that was recorded of it.
+/// All that was recorded of an endpoint.
+async fn recorded(client: &Client, endpoint: i64) -> Vec<Value> {
+    let mut attempts = Vec::new();
+    let mut next = Some(format!("/api/v2/webhook/endpoint/{endpoint}/attempt/?limit=100"));
+    while let Some(path) = next {
+        let page = client.get(&path).await.json();
+        attempts.extend(page["results"].as_array().unwrap().iter().cloned());
+        let link = page["next"].as_str();
+        next = link.map(|url| url[url.find("/api").unwrap()..].to_owned());
+    }
+    attempts
+}
+
+/// Waits until each event was acknowledged, and answers all that was recorded of them.
 async fn until_acknowledged(client: &Client, endpoint: i64, events: &HashSet<i64>) -> Vec<Value> {
     loop {
-        let mut attempts = Vec::new();
-        let mut next = Some(format!("/api/v2/webhook/endpoint/{endpoint}/attempt/?limit=100"));
-        while let Some(path) = next {
-            let page = client.get(&path).await.json();
-            attempts.extend(page["results"].as_array().unwrap().iter().cloned());
-            let link = page["next"].as_str();
-            next = link.map(|url| url[url.find("/api").unwrap()..].to_owned());
-        }
+        let attempts = recorded(client, endpoint).await;
         let acknowledged: HashSet<i64> = attempts
             .iter()
             .filter(|attempt| verdict(attempt) == "200")
@@ -479,50 +485,116 @@ async fn an_answer_that_was_not_asked_for_answers_no_later_event() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_that_breaks_three_connections_in_ten_delivers_each_event_once() {
-    let server = Server::start(&["--retry-schedule", &["0.01"; 30].join(",")]).await;
-    let client = server.client();
-    let behind = Receiver::scripted(|_, _| {
+/// A receiver that is reached through a network, and keeps no connection.
+async fn receiver_behind_a_network() -> Receiver {
+    Receiver::scripted(|_, _| {
         Reply::Raw(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
     })
-    .await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let target = behind.url["http://".len()..].trim_end_matches("/hook").to_owned();
-    tokio::spawn(async move {
-        for nth in 0.. {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            if matches!(nth % 10, 1 | 4 | 8) {
-                stream.set_zero_linger().unwrap();
-                continue;
-            }
-            let mut onward = TcpStream::connect(&target).await.unwrap();
-            tokio::spawn(async move {
-                // An answer says that it is the last, and the server closes.
-                tokio::io::copy_bidirectional(&mut stream, &mut onward).await.ok()
-            });
-        }
-    });
+    .await
+}
+
+/// Carries a connection on to such a receiver.
+async fn carry_on(mut stream: TcpStream, to: &Receiver) {
+    let target = to.url["http://".len()..].trim_end_matches("/hook");
+    let mut onward = TcpStream::connect(target).await.unwrap();
+    // An answer says that it is the last, and the server closes.
+    tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut onward).await.ok() });
+}
+
+/// Publishes to an endpoint behind a network and to one that isn't, and answers the attempts at the first, once each event
+/// has come to both, and come once.
+async fn each_event_comes_once(client: &Client, endpoint: i64, behind: &Receiver) -> Vec<Value> {
     let good = Receiver::start().await;
-    let endpoint = client.create_endpoint(&url).await;
     client.create_endpoint(&good.url).await;
     let mut published = HashSet::new();
-    for id in 0..300 {
+    for id in 0..EVENTS {
         published.insert(client.publish(json!({"id": id})).await);
     }
-    for receiver in [&behind, &good] {
+    for receiver in [behind, &good] {
         let mut came = HashSet::new();
         while came != published {
             assert!(came.insert(receiver.next().await.event_id()), "each once");
         }
     }
-    let attempts = until_acknowledged(&client, endpoint, &published).await;
-    assert!(attempts.len() > published.len());
-    assert!(
-        attempts
-            .iter()
-            .all(|attempt| matches!(verdict(attempt).as_str(), "200" | "connect" | "closed"))
-    );
+    let attempts = until_acknowledged(client, endpoint, &published).await;
     assert!(behind.try_next().await.is_none() && good.try_next().await.is_none());
+    attempts
+}
+
+/// How many events go through a network.
+const EVENTS: usize = 300;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_breaks_three_connections_in_ten_delivers_each_event_once() {
+    let server = Server::start(&["--retry-schedule", &["0.01"; 30].join(",")]).await;
+    let client = server.client();
+    let behind = receiver_behind_a_network().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let endpoint = client.create_endpoint(&url).await;
+    let network = async {
+        for nth in 0_u64.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            match nth % 10 {
+                1 | 4 | 8 => stream.set_zero_linger().unwrap(),
+                _ => carry_on(stream, &behind).await,
+            }
+        }
+    };
+    let attempts = tokio::select! {
+        () = network => unreachable!("it has no end"),
+        attempts = each_event_comes_once(&client, endpoint, &behind) => attempts,
+    };
+    assert!(attempts.len() > EVENTS);
+    let expected = |attempt| matches!(verdict(attempt).as_str(), "200" | "connect" | "closed");
+    assert!(attempts.iter().all(expected), "{attempts:?}");
+}
+
+/// How many connections were refused, nobody having listened.
+fn count_refused(attempts: &[Value]) -> usize {
+    let is_refused = |attempt: &&Value| {
+        let detail = attempt["error_detail"].as_str();
+        detail.is_some_and(|detail| detail.to_lowercase().contains("connection refused"))
+    };
+    attempts.iter().filter(is_refused).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_refuses_three_connections_in_ten_delivers_each_event_once() {
+    let server = Server::start(&["--retry-schedule", &["0.01"; 30].join(",")]).await;
+    let client = server.client();
+    let behind = receiver_behind_a_network().await;
+    // Bound, so that the port is nobody else's, and not listening: who connects is refused.
+    let port = TcpSocket::new_v4().unwrap();
+    port.set_reuseaddr(true).unwrap();
+    port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = port.local_addr().unwrap();
+    let endpoint = client.create_endpoint(&format!("http://{address}/")).await;
+    let network = async {
+        let (mut carried, mut refused) = (0, 0);
+        loop {
+            let before = refused;
+            while refused == before {
+                refused = count_refused(&recorded(&client, endpoint).await);
+            }
+            // Seven are carried on for three that were refused.
+            let listener = TcpListener::bind(address).await.unwrap();
+            while carried * 3 < refused * 7 {
+                carry_on(listener.accept().await.unwrap().0, &behind).await;
+                carried += 1;
+            }
+        }
+    };
+    let attempts = tokio::select! {
+        () = network => unreachable!("it has no end"),
+        attempts = each_event_comes_once(&client, endpoint, &behind) => attempts,
+    };
+    assert!(
+        count_refused(&attempts) * 7 >= EVENTS * 3,
+        "three in ten: {}",
+        count_refused(&attempts)
+    );
+    // Who had just connected when nobody listened any more is broken off.
+    let expected = |attempt| matches!(verdict(attempt).as_str(), "200" | "connect" | "closed");
+    assert!(attempts.iter().all(expected), "{attempts:?}");
 }
