@@ -15,6 +15,8 @@ pub mod instance;
 #[cfg(test)]
 pub(crate) mod random;
 pub mod secrets;
+#[cfg(test)]
+pub(crate) mod upgrades;
 pub mod upkeep;
 pub(crate) mod world;
 

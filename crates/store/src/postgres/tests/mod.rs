@@ -7,13 +7,16 @@ mod faults;
 mod nodes;
 mod schema;
 mod statements;
+mod upgrades;
 
 use std::{sync::Arc, time::Duration};
 
+use deadpool_postgres::Client;
 use tokio::time::{sleep, timeout};
 
 use super::{
     PostgresStore,
+    connect::Address,
     testing::{TestDatabase, connect},
 };
 use crate::{News, Store};
@@ -22,6 +25,11 @@ use crate::{News, Store};
 async fn open_here() -> (PostgresStore, TestDatabase) {
     let database = TestDatabase::create().await;
     (PostgresStore::open(&database.url()).await.unwrap(), database)
+}
+
+/// A connection as a store has them.
+async fn client_of(database: &TestDatabase) -> Client {
+    Address::parse(&database.url()).unwrap().pool(1).unwrap().get().await.unwrap()
 }
 
 /// Two nodes on one database.

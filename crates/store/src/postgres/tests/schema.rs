@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Client;
-
-use super::{TestDatabase, open_here};
+use super::{TestDatabase, client_of, open_here};
 use crate::{
     Lease, Result, Store, StoreError,
     conformance::World,
     history::Change,
     postgres::{
         Migrated, PostgresStore,
-        connect::Address,
         migrate::{MIGRATIONS, Migration, check_history, migrate},
     },
 };
@@ -37,10 +34,6 @@ async fn what_was_promised_is_there_after_a_restart() {
     drop(world);
     let store = PostgresStore::open(&database.url()).await.unwrap();
     assert_eq!(store.tenants().await.unwrap()[0].id, tenant);
-}
-
-async fn client_of(database: &TestDatabase) -> Client {
-    Address::parse(&database.url()).unwrap().pool(1).unwrap().get().await.unwrap()
 }
 
 async fn changed_by_hand(statement: &str) -> Result<PostgresStore> {
