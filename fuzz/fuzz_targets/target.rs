@@ -13,6 +13,6 @@ fuzz_target!(|text: &str| {
     assert!(head.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{head}");
     assert_eq!(head.split(' ').count(), 4, "{head}");
     if let TargetHost::Address(address) = target.host() {
-        let _ = EgressPolicy::new(Vec::new()).check(address);
+        let _ = EgressPolicy::default().check(address);
     }
 });

@@ -139,6 +139,12 @@ pub async fn verify(app: &App, token: &str, now: Timestamp) -> Result<Identity, 
     })
 }
 
+/// Whether a token holds as a credential, if this secret signs: [`verify`] for whoever has no users.
+pub fn holds(token: &str, secret: &[u8], now: Timestamp) -> bool {
+    let claims = signed_claims(token, secret);
+    claims.is_some_and(|claims| claims.is_access() && claims.validity().holds(now))
+}
+
 /// The user that a token names and the claims that it holds, if the secret of that user's tenant has signed it.
 async fn signed_by_user(app: &App, token: &str) -> Result<(User, Claims), ApiError> {
     let named = claims_of(token).ok_or(ApiError::TokenNotValid)?.user_id;

@@ -18,6 +18,8 @@ mod error;
 mod event_types;
 mod events;
 mod form;
+#[doc(hidden)]
+pub mod fuzzed;
 pub mod health;
 mod history;
 mod input;

@@ -154,6 +154,13 @@ pub struct Page<T> {
     results: Vec<T>,
 }
 
+impl<T> Page<T> {
+    /// The next page's link and the previous one's.
+    pub fn links(self) -> [Option<String>; 2] {
+        [self.next, self.previous]
+    }
+}
+
 /// A number that is not negative, as Python's `int` reads one; the largest when it is larger than that.
 fn positive_number(text: &str) -> Option<u128> {
     let text = text.trim();
