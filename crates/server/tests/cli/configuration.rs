@@ -100,14 +100,20 @@ fn wrong_usage_exits_with_2() {
         place.run(arguments).failed(2, &[]);
     }
     // What does not work yet is not there at all.
-    for later in ["openapi", "endpoint"] {
-        place.run(&[later]).failed(2, &["unrecognized subcommand"]);
-    }
+    place.run(&["endpoint"]).failed(2, &["unrecognized subcommand"]);
     place.run(&["serve", "--role", "worker"]).failed(1, &["--role", "--database-url"]);
     let version = place.run(&["--version"]).succeeded();
     assert!(version.stdout().starts_with("postrider "), "{version:?}");
     let help = place.run(&["serve", "--help"]).succeeded();
     assert!(help.stdout().contains("[env: POSTRIDER_EGRESS_ALLOW]"), "{help:?}");
+}
+
+#[test]
+fn the_document_of_the_api_is_printed() {
+    let printed = Place::new().run(&["openapi"]).succeeded();
+    let document: serde_json::Value = serde_json::from_str(printed.stdout()).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["paths"]["/api/v2/webhook/event/"]["post"].is_object());
 }
 
 #[test]
