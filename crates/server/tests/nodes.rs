@@ -503,12 +503,14 @@ async fn a_schema_is_migrated_once_and_a_newer_one_is_refused() {
     let empty = TestDatabase::create().await;
     let url = empty.url();
     let doctor = ["doctor", "--database-url", &url];
-    let (_, report, _) = cluster.nodes[0].run(&doctor, "").await;
-    assert!(report.contains("2 migrations are missing"), "{report}");
+    let (_, missing, _) = cluster.nodes[0].run(&doctor, "").await;
     let arguments = ["migrate", "--database-url", &url];
     let took = cluster.nodes[0].command(&arguments, "").await;
-    let all = json!(["0001_what_is_promised", "0002_nodes_tell_their_version"]);
-    assert_eq!(took, json!({"migrations": all, "waiting": 0}));
+    let migrations = took["migrations"].as_array().unwrap();
+    assert_eq!(migrations[0], "0001_what_is_promised");
+    assert_eq!(took["waiting"], 0);
+    let count = format!("; {} migrations are missing", migrations.len());
+    assert!(missing.contains(&count), "{missing}");
     let (_, report, _) = cluster.nodes[0].run(&doctor, "").await;
     assert!(report.contains("its schema is the newest"), "{report}");
     empty.run("INSERT INTO schema_migration VALUES (9999, '9999_of_tomorrow', '')").await;
