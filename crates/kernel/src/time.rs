@@ -12,6 +12,11 @@ impl Timestamp {
         Self(micros)
     }
 
+    /// Reads ISO 8601 with an offset, `2021-03-25T15:21:46.575398Z`; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(|time: jiff::Timestamp| Self(time.as_microsecond()))
+    }
+
     /// Microseconds since 1970-01-01T00:00:00Z.
     pub const fn as_micros(self) -> i64 {
         self.0
@@ -57,13 +62,23 @@ mod tests {
     #[test]
     fn times_are_written_as_the_api_writes_them() {
         let check = |micros, expected: &str| {
-            assert_eq!(Timestamp::from_micros(micros).to_string(), expected)
+            assert_eq!(Timestamp::from_micros(micros).to_string(), expected);
+            assert_eq!(Timestamp::parse(expected), Some(Timestamp::from_micros(micros)));
         };
         check(1_616_685_706_575_398, "2021-03-25T15:21:46.575398Z");
         check(1_616_685_706_500_000, "2021-03-25T15:21:46.500000Z");
         check(1_616_685_706_000_000, "2021-03-25T15:21:46Z");
         check(0, "1970-01-01T00:00:00Z");
         check(-1, "1969-12-31T23:59:59.999999Z");
+    }
+
+    #[test]
+    fn times_without_an_offset_are_none() {
+        let offset = Timestamp::parse("2021-03-25T17:21:46+02:00").unwrap();
+        assert_eq!(offset.to_string(), "2021-03-25T15:21:46Z");
+        for text in ["", "now", "2021-03-25", "2021-03-25T15:21:46", "1616685706"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
     }
 
     #[test]

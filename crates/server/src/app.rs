@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::{
     admin::Admin,
-    api::{admission::Admission, auth::Credentials, health::Readiness},
+    api::{admission::Admission, auth::Credentials, health::Readiness, throttle::Throttle},
     clock::Clock,
     directory::Directory,
     egress::Egress,
@@ -33,6 +33,8 @@ pub struct App {
     pub options: ApiOptions,
     /// Credentials that were checked, and still hold.
     pub credentials: Arc<Credentials>,
+    /// How often anybody may ask.
+    pub throttle: Throttle,
     /// The room for requests' bodies.
     pub admission: Admission,
     /// Whether requests are welcome.

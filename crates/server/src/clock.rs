@@ -140,6 +140,40 @@ impl Clock for SharedClock {
     }
 }
 
+/// A clock for tests, whose time that only goes forward stands where it was put.
+#[cfg(test)]
+pub struct At(std::sync::Mutex<Duration>);
+
+#[cfg(test)]
+impl At {
+    /// Stands at `monotonic`.
+    pub fn new(monotonic: Duration) -> Self {
+        Self(monotonic.into())
+    }
+
+    /// Goes forward.
+    pub fn advance(&self, by: Duration) {
+        *self.0.lock().unwrap() += by;
+    }
+}
+
+#[cfg(test)]
+impl Clock for At {
+    fn now(&self) -> Timestamp {
+        SystemClock::new().now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        *self.0.lock().unwrap()
+    }
+
+    fn sleep(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn fill(&self, _: &mut [u8]) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 mod settings;
 mod sources;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use http::HeaderName;
 use ipnet::IpNet;
@@ -18,7 +18,7 @@ use postrider_kernel::{
 };
 use url::Url;
 
-use crate::{listener::CertificateFiles, proxy::ProxyUrl};
+use crate::{api::throttle::Limits, listener::CertificateFiles, proxy::ProxyUrl};
 
 pub use settings::{Form, SETTINGS, Setting};
 pub use sources::{ConfigError, Origin, Sources, load};
@@ -66,6 +66,10 @@ pub struct Config {
     pub concurrency: u32,
     /// How long events and attempts are kept.
     pub retention: Duration,
+    /// How long lines of the audit log are kept.
+    pub audit_retention: Duration,
+    /// How often anybody may ask.
+    pub throttle: Limits,
     /// Whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How logs are written.
@@ -190,6 +194,11 @@ impl Default for Config {
             endpoint_concurrency: 32,
             concurrency: 1024,
             retention: Duration::from_secs(30 * 86_400),
+            audit_retention: Duration::from_secs(365 * 86_400),
+            throttle: Limits {
+                credential: NonZeroU32::new(50_000),
+                address: NonZeroU32::new(50_000),
+            },
             trusted_proxies: Vec::new(),
             log_format: LogFormat::fitting_stderr(),
             body_limit: 1024 * 1024,

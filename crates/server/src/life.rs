@@ -126,31 +126,12 @@ impl Life {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
-
-    /// A clock that stands where it was put.
-    struct At(Duration);
-
-    impl Clock for At {
-        fn now(&self) -> postrider_kernel::Timestamp {
-            SystemClock::new().now()
-        }
-
-        fn monotonic(&self) -> Duration {
-            self.0
-        }
-
-        fn sleep(&self, _: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-            Box::pin(std::future::pending())
-        }
-
-        fn fill(&self, _: &mut [u8]) {}
-    }
+    use crate::clock::At;
 
     #[test]
     fn a_right_ends_before_it_does_for_others_and_with_its_life() {
         let life = Life::new(Lease(7));
-        let at = |millis| At(Duration::from_millis(millis));
+        let at = |millis| At::new(Duration::from_millis(millis));
         let check = |lease, millis, expected| {
             assert_eq!(life.may_sign(Lease(lease), &at(millis)), expected, "{lease} at {millis}");
         };
@@ -173,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_for_the_right_goes_on_once_it_is_given() {
         let life = Life::new(Lease(1));
-        let clock = At(Duration::from_secs(3));
+        let clock = At::new(Duration::from_secs(3));
         let mut wait = std::pin::pin!(life.right_to_sign(&clock));
         assert!(futures_util::poll!(&mut wait).is_pending());
         life.may_sign_from(Duration::from_secs(3));

@@ -257,6 +257,7 @@ impl Service {
                 idempotency_window: IDEMPOTENCY_WINDOW,
             },
             credentials,
+            throttle: api::throttle::Throttle::new(config.throttle, clock.clone()),
             admission: api::admission::Admission::default(),
             readiness: api::health::Readiness::default(),
         });
@@ -289,6 +290,7 @@ impl Service {
             notes,
             reserve,
             retention: config.retention,
+            audit_retention: config.audit_retention,
             idempotency_window: IDEMPOTENCY_WINDOW,
             on_change: looks_around.map(|on_change| on_change as Box<dyn Fn() + Send + Sync>),
             stopping: stopping.clone(),

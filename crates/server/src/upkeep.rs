@@ -43,6 +43,8 @@ pub struct Upkeep {
     pub reserve: Arc<Reserve>,
     /// How long events and attempts are kept.
     pub retention: Duration,
+    /// How long lines of the audit log are kept.
+    pub audit_retention: Duration,
     /// How long an idempotency key counts.
     pub idempotency_window: Duration,
     /// Called after another process changed accounts: cached credentials no longer count. None where a node follows what
@@ -124,6 +126,7 @@ impl Upkeep {
             idempotency_before: now.minus(self.idempotency_window),
             deleted_before: now.minus(DELETED_KEPT),
             grace_before: now,
+            audit_before: now.minus(self.audit_retention),
         };
         self.store.purge(purge, PURGE_ROWS).await
     }

@@ -4,6 +4,8 @@
 mod accounts;
 #[path = "api/attempts.rs"]
 mod attempts;
+#[path = "api/audit.rs"]
+mod audit;
 #[path = "api/authorization.rs"]
 mod authorization;
 #[path = "api/bodies.rs"]

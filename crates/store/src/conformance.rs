@@ -49,6 +49,7 @@ macro_rules! conformance {
                 a_token_acts_for_a_user_of_its_own_tenant
                 nobody_belongs_to_a_tenant_that_is_not_there
                 the_audit_log_tells_who_did_what_to_whom
+                the_audit_log_is_paged_and_filtered
             }
             catalogue {
                 a_catalogue_keeps_its_order
@@ -118,6 +119,7 @@ macro_rules! conformance {
                 another_tenants_attempts_are_as_if_there_were_none
             }
             upkeep {
+                old_lines_of_the_audit_log_go
                 old_attempts_go_and_are_no_longer_counted
                 an_event_stays_while_it_is_owed
                 old_events_that_are_owed_hide_none_behind_them

@@ -348,6 +348,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// A tenant's audit log, oldest first.
     async fn audit(&self, tenant: TenantId) -> Result<Vec<AuditEntry>>;
+
+    /// A page of a tenant's audit log. There is no verb that changes a line or takes one away before its time.
+    async fn audit_page(&self, tenant: TenantId, query: AuditQuery) -> Result<Page<AuditEntry>>;
+
+    /// Writes a line of something that changes nothing else.
+    async fn write_audit(
+        &self,
+        tenant: TenantId,
+        action: Action,
+        subject: String,
+        by: By,
+    ) -> Result<()>;
 }
 
 /// The kinds of identifiers that are handed out in blocks.

@@ -138,6 +138,8 @@ pub enum Action {
     GraceEnded,
     /// Events were sent again.
     Resent,
+    /// A wrong password was given.
+    LoginFailed,
 }
 
 impl Action {
@@ -164,6 +166,7 @@ impl Action {
             Self::SecretBrought => "secret_brought",
             Self::GraceEnded => "grace_ended",
             Self::Resent => "resent",
+            Self::LoginFailed => "login_failed",
         }
     }
 }
@@ -183,6 +186,25 @@ pub struct AuditEntry {
     pub action: String,
     /// To what: `endpoint:7`, `token:3`, `event_type:post.created`.
     pub subject: String,
+}
+
+/// Which lines of an audit log to list.
+#[derive(Clone, Debug, Default)]
+pub struct AuditQuery {
+    /// Only what was done under this name, as [`Action::as_str`] has it.
+    pub action: Option<String>,
+    /// Only what this one did, as [`Actor`] prints.
+    pub actor: Option<String>,
+    /// Only what was done then or later.
+    pub since: Option<Timestamp>,
+    /// Only what was done before then.
+    pub until: Option<Timestamp>,
+    /// Whether the latest comes first. Lines of one moment are in the order in which they were written.
+    pub descending: bool,
+    /// At most so many.
+    pub limit: u32,
+    /// After so many.
+    pub offset: u64,
 }
 
 /// A tenant.
@@ -934,4 +956,6 @@ pub struct Purge {
     pub deleted_before: Timestamp,
     /// Secrets whose grace ran out before then are wiped.
     pub grace_before: Timestamp,
+    /// Lines of the audit log that were written before then go.
+    pub audit_before: Timestamp,
 }

@@ -3,9 +3,12 @@
 //! A credential that held once is remembered for a while, since a publisher shows the same one on every request. What is
 //! remembered ends with the credential's own time, and is forgotten as a whole when any account changes.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -79,6 +82,8 @@ fn seconds_of(time: Timestamp) -> f64 {
 #[derive(Debug)]
 pub struct Credentials {
     remembered: Cache<[u8; 32], (u64, Identity)>,
+    // Those that held when they were looked up last, also when everything else was forgotten: they are no guesses.
+    held: Cache<[u8; 32], ()>,
     // Counts how often everything was forgotten. What was looked up before that must not be believed after it, and a
     // look-up may be under way in between: so each memory carries the count from before its look-up.
     generation: AtomicU64,
@@ -86,7 +91,11 @@ pub struct Credentials {
 
 impl Default for Credentials {
     fn default() -> Self {
-        Self { remembered: Cache::new(REMEMBERED_MAX), generation: AtomicU64::new(0) }
+        Self {
+            remembered: Cache::new(REMEMBERED_MAX),
+            held: Cache::new(REMEMBERED_MAX),
+            generation: AtomicU64::new(0),
+        }
     }
 }
 
@@ -102,9 +111,10 @@ impl Credentials {
         &self,
         app: &App,
         headers: &HeaderMap,
+        address: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<Credential, ApiError> {
-        let identity = self.identity(app, presented(headers)?, now).await?;
+        let identity = self.identity(app, presented(headers)?, address, now).await?;
         let snapshot = app.directory.snapshot();
         let tenant = match identity.role {
             Role::Operator => chosen_tenant(&snapshot, headers)?,
@@ -114,7 +124,13 @@ impl Credentials {
         Ok(Credential { role, tenant, actor, user })
     }
 
-    async fn identity(&self, app: &App, token: &str, now: Timestamp) -> Result<Identity, ApiError> {
+    async fn identity(
+        &self,
+        app: &App,
+        token: &str,
+        address: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<Identity, ApiError> {
         let hash = accounts::token_hash(token);
         let generation = self.generation.load(Ordering::Acquire);
         if let Some((known_at, identity)) = self.remembered.get(&hash)
@@ -123,7 +139,20 @@ impl Credentials {
         {
             return Ok(identity);
         }
-        let identity = identify(app, token, hash, now).await?;
+        // For an address that showed many which didn't hold, nothing is looked up for a while but what held before.
+        let has_held = self.held.contains_key(&hash);
+        if !has_held {
+            app.throttle.count_unknown(address)?;
+        }
+        let identity = identify(app, token, hash, now).await.inspect_err(|error| {
+            if matches!(error, ApiError::BadCredential | ApiError::TokenNotValid) {
+                self.held.invalidate(&hash);
+            }
+        })?;
+        if !has_held {
+            self.held.insert(hash, ());
+            app.throttle.held(address);
+        }
         self.remembered.insert(hash, (generation, identity));
         Ok(identity)
     }

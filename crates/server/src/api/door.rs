@@ -1,7 +1,10 @@
 //! The door that every request goes through, and the order in which it is checked (`rest-conventions.md`): the path, what
 //! the client accepts, its credential, its role, the method; then the resource looks things up and reads the body.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     RequestPartsExt,
@@ -144,10 +147,13 @@ impl Call {
 
     /// Who changes something, for the audit log.
     pub fn by(&self) -> Result<By, ApiError> {
+        Ok(By { actor: self.credential()?.actor, address: self.address(), at: self.now() })
+    }
+
+    /// The client's address.
+    fn address(&self) -> Option<IpAddr> {
         let trusted = &self.api.app.options.trusted_proxies;
-        let address =
-            self.peer.map(|peer| origin::client_address(peer.ip(), &self.headers, trusted));
-        Ok(By { actor: self.credential()?.actor, address, at: self.now() })
+        self.peer.map(|peer| origin::client_address(peer.ip(), &self.headers, trusted))
     }
 
     /// Reads the body, which must be JSON; none at all is an empty object.
@@ -209,19 +215,23 @@ pub async fn nowhere(api: Api, request: Request) -> Response {
     if parts.method == Method::HEAD { without_body(response) } else { response }
 }
 
-/// The order of checks. Nothing is counted against a throttle here: wrong passwords, the one thing that is throttled,
-/// show only when the body has been read (`passwords.rs`).
+/// The order of checks. Wrong passwords show only when the body has been read, and are throttled there (`passwords.rs`).
 async fn pass(call: &mut Call, route: &Route) -> Answer {
     if route.access != Access::Probe && !accepts_json(&call.headers) {
         return Err(ApiError::NotAcceptable);
     }
     if route.access.needs_credential() {
-        let credential =
-            call.api.app.credentials.check(&call.api.app, &call.headers, call.now()).await?;
+        let app = &call.api.app;
+        let address = call.address();
+        let credential = app.credentials.check(app, &call.headers, address, call.now()).await?;
         if !route.access.allows(credential.role, &call.method) {
             return Err(ApiError::PermissionDenied);
         }
         call.credential = Some(credential);
+    }
+    if route.access != Access::Probe {
+        let actor = call.credential.as_ref().map(|credential| credential.actor);
+        call.api.app.throttle.count(actor, call.address())?;
     }
     if call.method == Method::OPTIONS {
         let text = r#"{"renders":["application/json"],"parses":["application/json"]}"#;

@@ -10,6 +10,7 @@ mod access;
 pub mod admission;
 mod answer;
 mod attempts;
+mod audit;
 pub mod auth;
 mod body;
 mod door;
@@ -29,6 +30,7 @@ mod passwords;
 mod resend;
 mod secrets;
 mod tenants;
+pub mod throttle;
 mod tokens;
 mod users;
 
@@ -54,10 +56,11 @@ use crate::{app::App, clock, config::NodeRole};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The paths, by resource.
-const ROUTES: [&[door::Route]; 13] = [
+const ROUTES: [&[door::Route]; 14] = [
     endpoints::ROUTES,
     event_types::ROUTES,
     attempts::ROUTES,
+    audit::ROUTES,
     secrets::ROUTES,
     resend::ROUTES,
     events::ROUTES,

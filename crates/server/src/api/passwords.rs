@@ -10,6 +10,7 @@ use std::{
 };
 
 use postrider_kernel::UserId;
+use postrider_store::{Action, By};
 use tokio::{sync::Semaphore, task};
 
 use super::error::ApiError;
@@ -53,21 +54,32 @@ impl Default for Passwords {
 
 impl Passwords {
     /// Checks a user's password; a wrong one is counted, and too many are throttled.
-    pub async fn check(&self, app: &App, user: UserId, password: &str) -> Result<(), ApiError> {
+    pub async fn check(
+        &self,
+        app: &App,
+        user: UserId,
+        password: &str,
+        by: By,
+    ) -> Result<(), ApiError> {
+        app.throttle.count_unknown(by.address)?;
         self.count_try(user, app.clock.monotonic()).map_err(ApiError::Throttled)?;
         let user = app.store.user(user).await?.ok_or(ApiError::BadCredential)?;
-        let password = password.to_owned();
+        let (password, hash) = (password.to_owned(), user.password_hash.clone());
         // The semaphore is never closed.
         let permit = Arc::clone(&self.checks).acquire_owned().await;
         let check = task::spawn_blocking(move || {
             let _permit = permit;
-            accounts::verify_password(&password, &user.password_hash)
+            accounts::verify_password(&password, &hash)
         });
         let is_right = check.await.map_err(|error| ApiError::Internal(error.to_string()))?;
         if is_right {
             self.tries().remove(&user.id);
+            app.throttle.held(by.address);
             Ok(())
         } else {
+            // The lock keeps them few.
+            let subject = format!("user:{}", user.id);
+            app.store.write_audit(user.tenant, Action::LoginFailed, subject, by).await?;
             Err(ApiError::of_field("password", "Incorrect password."))
         }
     }

@@ -293,7 +293,7 @@ fn read_password<const N: usize>(call: &Call, form: &mut Form<'_, N>) -> Option<
 async fn check_password(call: &Call, password: Option<String>) -> Result<(), ApiError> {
     match (call.credential()?.user, password) {
         (Some(user), Some(password)) => {
-            call.api.passwords.check(&call.api.app, user, &password).await
+            call.api.passwords.check(&call.api.app, user, &password, call.by()?).await
         }
         // A credential without a user has no password that could be wrong.
         _ => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     ops::RangeInclusive,
     path::PathBuf,
     str::FromStr,
@@ -65,7 +66,7 @@ impl Setting {
 }
 
 /// Every option of `serve` but `--config`, in the order of `--help` and of `postrider.example.toml`.
-pub static SETTINGS: [Setting; 28] = [
+pub static SETTINGS: [Setting; 31] = [
     Setting {
         key: "listen",
         value_name: "ADDR",
@@ -256,6 +257,30 @@ pub static SETTINGS: [Setting; 28] = [
         take: |config, text| put(&mut config.retention, days(text)),
     },
     Setting {
+        key: "audit_retention",
+        value_name: "DAYS",
+        help: "How long lines of the audit log are kept, fractions allowed",
+        form: Form::Value,
+        default: "365",
+        take: |config, text| put(&mut config.audit_retention, days(text)),
+    },
+    Setting {
+        key: "throttle_credential",
+        value_name: "N",
+        help: "Requests per second of one credential, at most; a bulk of events is one; 0: any number",
+        form: Form::Value,
+        default: "50000",
+        take: |config, text| put(&mut config.throttle.credential, per_second(text)),
+    },
+    Setting {
+        key: "throttle_address",
+        value_name: "N",
+        help: "Requests per second of one address, at most; 0: any number",
+        form: Form::Value,
+        default: "50000",
+        take: |config, text| put(&mut config.throttle.address, per_second(text)),
+    },
+    Setting {
         key: "trusted_proxy",
         value_name: "CIDR",
         help: "Proxies in front of the API, whose X-Forwarded-* headers are believed",
@@ -439,6 +464,10 @@ where
         .ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
 }
 
+fn per_second(text: &str) -> Result<Option<NonZeroU32>, String> {
+    whole(text, 0..=1_000_000).map(NonZeroU32::new)
+}
+
 fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "auto" => Ok(LogFormat::fitting_stderr()),
@@ -507,6 +536,10 @@ mod tests {
         check("retry_schedule", &["1", "0.05,0.1"], &["", "0", "5,,5", "5;25"]);
         check("connect_timeout", &["0.5", "3600"], &["", "0", "-1", "3601", "NaN", "inf", "5s"]);
         check("retention", &["1", "0.5"], &["0", "-1", "36501", "30d"]);
+        check("audit_retention", &["1", "0.5"], &["0", "36501"]);
+        for key in ["throttle_credential", "throttle_address"] {
+            check(key, &["0", "1", "1000000"], &["", "-1", "1.5", "1000001"]);
+        }
         check("concurrency", &["1", "60000"], &["0", "-1", "1.5", "60001", ""]);
         check("endpoint_concurrency", &["1"], &["0", "10001"]);
         check("body_limit", &["1024"], &["1023", "268435457", "1M"]);

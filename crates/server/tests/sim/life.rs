@@ -160,6 +160,7 @@ impl Life {
             notes,
             reserve: reserve.clone(),
             retention: RETENTION,
+            audit_retention: std::time::Duration::from_secs(86_400),
             idempotency_window: IDEMPOTENCY_WINDOW,
             on_change: shared_clock.is_none().then(|| Box::new(forgets_nothing) as _),
             stopping: stopping.clone(),

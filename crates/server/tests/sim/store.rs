@@ -657,6 +657,20 @@ impl Store for SimStore {
         plain!(self, Writes, purge(purge, limit))
     }
 
+    async fn audit_page(&self, tenant: TenantId, query: AuditQuery) -> Result<Page<AuditEntry>> {
+        plain!(self, Reads, audit_page(tenant, query.clone()))
+    }
+
+    async fn write_audit(
+        &self,
+        tenant: TenantId,
+        action: Action,
+        subject: String,
+        by: By,
+    ) -> Result<()> {
+        plain!(self, Writes, write_audit(tenant, action, subject.clone(), by.clone()))
+    }
+
     async fn audit(&self, tenant: TenantId) -> Result<Vec<AuditEntry>> {
         plain!(self, Reads, audit(tenant))
     }

@@ -9,8 +9,8 @@ use super::{
     world::{at, by, event_type, sealed},
 };
 use crate::{
-    Actor, AuditEntry, By, IdKind, NewTenant, NewToken, NewUser, Renamed, StoreError, User,
-    UserChange, UserUpdated,
+    Action, Actor, AuditEntry, AuditQuery, By, IdKind, NewTenant, NewToken, NewUser, Renamed,
+    StoreError, User, UserChange, UserUpdated,
 };
 
 impl World {
@@ -224,6 +224,42 @@ pub async fn nobody_belongs_to_a_tenant_that_is_not_there(world: World) {
     let added = world.store.add_event_type(nowhere, event_type("a"), String::new(), by(1)).await;
     assert!(added.is_err());
     assert_eq!(world.store.audit(nowhere).await.unwrap(), []);
+}
+
+pub async fn the_audit_log_is_paged_and_filtered(world: World) {
+    let tenant = world.tenant("default").await;
+    let id = world.endpoint(tenant).await;
+    for seconds in 1..=4 {
+        world.store.reveal_secret(tenant, id, by(seconds)).await.unwrap();
+    }
+    let user = By {
+        actor: Actor::User(UserId::new(7)),
+        address: Some("192.0.2.1".parse().unwrap()),
+        at: at(3),
+    };
+    let subject = "user:7".to_owned();
+    world.store.write_audit(tenant, Action::LoginFailed, subject, user).await.unwrap();
+    let ask = async |query: AuditQuery| {
+        let page = world.store.audit_page(tenant, query).await.unwrap();
+        (page.count, page.items.into_iter().map(|line| line.id.get()).collect::<Vec<_>>())
+    };
+    let all = AuditQuery { limit: 100, ..AuditQuery::default() };
+    assert_eq!(ask(all.clone()).await, (7, vec![1, 2, 3, 4, 5, 7, 6]));
+    let latest = AuditQuery { descending: true, limit: 2, offset: 1, ..AuditQuery::default() };
+    assert_eq!(ask(latest).await, (7, vec![7, 5]));
+    let revealed = Some("secret_revealed".to_owned());
+    let between =
+        AuditQuery { action: revealed, since: Some(at(2)), until: Some(at(4)), ..all.clone() };
+    assert_eq!(ask(between).await, (2, vec![4, 5]));
+    let by_user = AuditQuery { actor: Some("user:7".into()), ..all.clone() };
+    let page = world.store.audit_page(tenant, by_user).await.unwrap();
+    assert_eq!((page.count, page.items[0].address.as_deref()), (1, Some("192.0.2.1")));
+    assert_eq!(
+        ask(AuditQuery { action: Some("nonsense".into()), ..all.clone() }).await,
+        (0, vec![])
+    );
+    let theirs = world.tenant("theirs").await;
+    assert_eq!(world.store.audit_page(theirs, all).await.unwrap().count, 1);
 }
 
 pub async fn the_audit_log_tells_who_did_what_to_whom(world: World) {

@@ -434,6 +434,7 @@ impl Run {
                     idempotency_before: at(self.seconds - keys),
                     deleted_before: at(self.seconds - deleted),
                     grace_before: at(self.seconds - grace),
+                    audit_before: at(0),
                 };
                 // How many rows a purge takes is the store's own business.
                 self.world.purge(purge).await;
@@ -530,7 +531,12 @@ pub(crate) async fn compare(model: World, other: World, commands: &[Command]) {
     assert_eq!(model.look().await, other.look().await);
     // Everything old is purged, what is owed stays.
     let now = at(model.seconds + 100);
-    let everything = Purge { attempts_before: now, deleted_before: now, ..purge_nothing() };
+    let everything = Purge {
+        attempts_before: now,
+        deleted_before: now,
+        audit_before: at(120),
+        ..purge_nothing()
+    };
     model.world.purge(everything).await;
     other.world.purge(everything).await;
     assert_eq!(model.look().await, other.look().await);

@@ -20,6 +20,20 @@ fn attempts_before(seconds: i64) -> Purge {
     Purge { attempts_before: at(seconds), ..purge_nothing() }
 }
 
+pub async fn old_lines_of_the_audit_log_go(world: World) {
+    let tenant = world.tenant("default").await;
+    let id = world.endpoint(tenant).await;
+    for seconds in 1..=9 {
+        world.store.reveal_secret(tenant, id, by(seconds)).await.unwrap();
+    }
+    let early = Purge { audit_before: at(4), ..purge_nothing() };
+    assert_eq!(world.purge(early).await, 5);
+    let times: Vec<_> =
+        world.store.audit(tenant).await.unwrap().into_iter().map(|line| line.at).collect();
+    assert_eq!(times, (4..=9).map(at).collect::<Vec<_>>());
+    assert_eq!(world.purge(early).await, 0);
+}
+
 pub async fn old_attempts_go_and_are_no_longer_counted(world: World) {
     let tenant = world.tenant("default").await;
     let (endpoint, other) = (world.endpoint(tenant).await, world.endpoint(tenant).await);
@@ -160,6 +174,7 @@ pub async fn nothing_young_is_purged(world: World) {
         idempotency_before: at(5),
         deleted_before: at(5),
         grace_before: at(5),
+        audit_before: at(0),
     };
     assert_eq!(world.purge(everything).await, 0);
     assert_eq!(world.attempt_ids(tenant, endpoint, by_sent_at()).await, [1]);

@@ -62,6 +62,7 @@ pub fn purge_nothing() -> Purge {
         idempotency_before: beginning,
         deleted_before: beginning,
         grace_before: beginning,
+        audit_before: beginning,
     }
 }
 

@@ -20,6 +20,7 @@ impl State {
         }
         self.drop_ended(purge.attempts_before);
         self.idempotency.retain(|_, kept| kept.kept_at >= purge.idempotency_before);
+        self.audit.retain(|(_, line)| line.at >= purge.audit_before);
         let dropped = before - self.len();
         dropped + self.wipe_after_grace(purge.grace_before)
     }
@@ -30,7 +31,8 @@ impl State {
             + self.secrets.len()
             + self.deliveries.len()
             + self.events.len()
-            + self.idempotency.len();
+            + self.idempotency.len()
+            + self.audit.len();
         rows as u64
     }
 

@@ -11,12 +11,12 @@ use postrider_kernel::{
 
 use super::{KeptEndpoint, KeptSecret, MemoryStore, State, refused, repeats};
 use crate::{
-    Action, Attempt, AttemptField, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry,
-    Claim, ClaimLimit, DirectoryEntry, Endpoint, EndpointChange, EndpointField, EndpointQuery,
-    GraceEnded, IdKind, Lease, NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page,
-    Publication, Published, Purge, Recorded, Renamed, Resend, Resent, Result, Sealed, SealedAt,
-    SealedKind, Store, StoredEvent, StoredSecret, Subscription, Tenant, Token, User, UserChange,
-    UserUpdated, standings,
+    Action, Attempt, AttemptField, AttemptQuery, AttemptRecord, AuditEntry, AuditQuery, By,
+    CatalogueEntry, Claim, ClaimLimit, DirectoryEntry, Endpoint, EndpointChange, EndpointField,
+    EndpointQuery, GraceEnded, IdKind, Lease, NewEndpoint, NewSecret, NewTenant, NewToken, NewUser,
+    Page, Publication, Published, Purge, Recorded, Renamed, Resend, Resent, Result, Sealed,
+    SealedAt, SealedKind, Store, StoredEvent, StoredSecret, Subscription, Tenant, Token, User,
+    UserChange, UserUpdated, standings,
 };
 
 #[async_trait]
@@ -617,6 +617,33 @@ impl Store for MemoryStore {
 
     async fn purge(&self, purge: Purge, _limit: u32) -> Result<u64> {
         Ok(self.state().purge(&purge))
+    }
+
+    async fn audit_page(&self, tenant: TenantId, query: AuditQuery) -> Result<Page<AuditEntry>> {
+        let state = self.state();
+        let is_asked = |line: &&AuditEntry| {
+            query.action.as_ref().is_none_or(|action| line.action == *action)
+                && query.actor.as_ref().is_none_or(|actor| line.actor == *actor)
+                && query.since.is_none_or(|since| line.at >= since)
+                && query.until.is_none_or(|until| line.at < until)
+        };
+        let of_tenant = state.audit.iter().filter(|(of, _)| *of == tenant).map(|(_, line)| line);
+        let mut found: Vec<&AuditEntry> = of_tenant.filter(is_asked).collect();
+        found.sort_by_key(|line| (line.at, line.id));
+        if query.descending {
+            found.reverse();
+        }
+        Ok(page(found, query.offset, query.limit).map(Clone::clone))
+    }
+
+    async fn write_audit(
+        &self,
+        tenant: TenantId,
+        action: Action,
+        subject: String,
+        by: By,
+    ) -> Result<()> {
+        self.state().audit(tenant, &by, action, subject)
     }
 
     async fn audit(&self, tenant: TenantId) -> Result<Vec<AuditEntry>> {

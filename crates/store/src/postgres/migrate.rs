@@ -28,6 +28,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("migrations/0003_ed25519_signs_too.sql"),
         change: Change::Expands,
     },
+    Migration {
+        name: "0004_the_audit_log_is_append_only",
+        sql: include_str!("migrations/0004_the_audit_log_is_append_only.sql"),
+        change: Change::Expands,
+    },
 ];
 
 /// Postgres knows its advisory locks by numbers: this one means the schema of a Postrider, whichever. Who takes a step

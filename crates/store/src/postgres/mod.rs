@@ -53,11 +53,11 @@ use self::{
     writer::{WRITERS, Writers},
 };
 use crate::{
-    Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, ClaimLimit,
-    DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind, Lease,
-    NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, News, Page, Publication, Published,
-    Purge, Recorded, Renamed, Renewal, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError,
-    StoredEvent, StoredSecret, Tenant, Token, User, UserChange, UserUpdated, Version,
+    Action, Attempt, AttemptQuery, AttemptRecord, AuditEntry, AuditQuery, By, CatalogueEntry,
+    Claim, ClaimLimit, DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind,
+    Lease, NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, News, Page, Publication,
+    Published, Purge, Recorded, Renamed, Renewal, Resend, Resent, Result, Sealed, SealedAt, Store,
+    StoreError, StoredEvent, StoredSecret, Tenant, Token, User, UserChange, UserUpdated, Version,
 };
 
 /// How many connections everything but the writers has.
@@ -498,6 +498,20 @@ impl Store for PostgresStore {
     async fn purge(&self, purge: Purge, limit: u32) -> Result<u64> {
         let mut client = self.client().await?;
         purge::purge(&mut client, &purge, limit, &self.walk).await
+    }
+
+    async fn audit_page(&self, tenant: TenantId, query: AuditQuery) -> Result<Page<AuditEntry>> {
+        read!(self, audit::page, tenant, &query)
+    }
+
+    async fn write_audit(
+        &self,
+        tenant: TenantId,
+        action: Action,
+        subject: String,
+        by: By,
+    ) -> Result<()> {
+        transact!(self, audit::write, tenant, &by, action, subject)
     }
 
     async fn audit(&self, tenant: TenantId) -> Result<Vec<AuditEntry>> {

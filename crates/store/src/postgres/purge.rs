@@ -10,6 +10,7 @@ use deadpool_postgres::{Client, GenericClient, Transaction};
 use postrider_kernel::Timestamp;
 
 use super::{
+    audit,
     query::{Parameters, all, execute, first, get, number, one, sql, wide},
     record,
     writer::WRITERS,
@@ -63,6 +64,10 @@ pub(super) async fn purge(
             let parameters: Parameters<'_> = &[&before.as_micros(), &(limit - dropped)];
             dropped += as_number(execute(client, statement, parameters).await?);
         }
+    }
+    if dropped < limit {
+        let lines = audit::purge(client, purge.audit_before, limit - dropped).await?;
+        dropped += as_number(lines);
     }
     Ok(u64::try_from(dropped).unwrap_or(0))
 }

@@ -21,6 +21,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("migrations/0002_ed25519_signs_too.sql"),
         change: Change::Expands,
     },
+    Migration {
+        name: "0003_the_audit_log_is_append_only",
+        sql: include_str!("migrations/0003_the_audit_log_is_append_only.sql"),
+        change: Change::Expands,
+    },
 ];
 
 const CREATE_HISTORY: &str = "

@@ -50,11 +50,12 @@ use self::{
     writer::{Totals, Writer},
 };
 use crate::{
-    Attempt, AttemptQuery, AttemptRecord, AuditEntry, By, CatalogueEntry, Claim, ClaimLimit,
-    DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind, Lease,
-    NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page, Publication, Published, Purge,
-    Recorded, Renamed, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError, StoredEvent,
-    StoredSecret, Tenant, Token, User, UserChange, UserUpdated, group_commit::GroupCommit,
+    Action, Attempt, AttemptQuery, AttemptRecord, AuditEntry, AuditQuery, By, CatalogueEntry,
+    Claim, ClaimLimit, DirectoryEntry, Endpoint, EndpointChange, EndpointQuery, GraceEnded, IdKind,
+    Lease, NewEndpoint, NewSecret, NewTenant, NewToken, NewUser, Page, Publication, Published,
+    Purge, Recorded, Renamed, Resend, Resent, Result, Sealed, SealedAt, Store, StoreError,
+    StoredEvent, StoredSecret, Tenant, Token, User, UserChange, UserUpdated,
+    group_commit::GroupCommit,
 };
 
 /// Two handles of one process must not open a new file at the same moment: see [`connect`] on locks.
@@ -410,6 +411,20 @@ impl Store for SqliteStore {
             self.write(move |c, totals| purge::drop_found(c, totals, &purge, &found)).await?;
         self.walked_to.store(walked_to, Ordering::SeqCst);
         Ok(dropped)
+    }
+
+    async fn audit_page(&self, tenant: TenantId, query: AuditQuery) -> Result<Page<AuditEntry>> {
+        self.read(move |c| audit::page(c, tenant, &query)).await
+    }
+
+    async fn write_audit(
+        &self,
+        tenant: TenantId,
+        action: Action,
+        subject: String,
+        by: By,
+    ) -> Result<()> {
+        self.write(move |c, _| audit::write(c, tenant, &by, action, subject.clone())).await
     }
 
     async fn audit(&self, tenant: TenantId) -> Result<Vec<AuditEntry>> {

@@ -9,6 +9,7 @@ use postrider_kernel::{EndpointId, Timestamp};
 use rusqlite::{Connection, named_params};
 
 use super::{
+    audit,
     query::{all, execute, first, number, sql},
     writer::Totals,
 };
@@ -93,6 +94,7 @@ pub(super) fn drop_found(
             let parameters = named_params! { ":before": before.as_micros(), ":limit": found.room };
             dropped += execute(connection, statement, parameters)?;
         }
+        dropped += audit::purge(connection, purge.audit_before, found.room)?;
     }
     Ok(u64::try_from(dropped).unwrap_or(u64::MAX))
 }

@@ -168,3 +168,18 @@ async fn a_node_of_the_first_version_is_older_than_all_that_followed() {
     client.batch_execute("DELETE FROM node").await.unwrap();
     assert_eq!(migrate(&mut client, &tomorrow).await.unwrap().waiting, 0);
 }
+
+#[tokio::test]
+async fn the_database_itself_keeps_the_audit_log_append_only() {
+    let (store, _database) = open_here().await;
+    let store = std::sync::Arc::new(store);
+    let world = crate::conformance::World::new(store.clone());
+    let tenant = world.tenant("default").await;
+    let client = store.client().await.unwrap();
+    for change in ["DELETE FROM audit", "UPDATE audit SET actor = 'nobody'", "TRUNCATE audit"] {
+        let refused = client.execute(change, &[]).await.unwrap_err();
+        let text = refused.as_db_error().unwrap().message().to_owned();
+        assert_eq!(text, "the audit log is append-only", "{change}");
+    }
+    assert_eq!(crate::Store::audit(&*store, tenant).await.unwrap().len(), 1);
+}

@@ -137,15 +137,30 @@ async fn attempts_of_one_batch_are_all_counted() {
 }
 
 #[tokio::test]
+async fn the_database_itself_keeps_the_audit_log_append_only() {
+    let (store, directory) = open_here();
+    let world = World::new(Arc::new(store));
+    let tenant = world.tenant("default").await;
+    let other = rusqlite::Connection::open(database(&directory)).unwrap();
+    for change in
+        ["DELETE FROM audit", "UPDATE audit SET actor = 'nobody'", "UPDATE audit SET at = 0"]
+    {
+        let refused = other.execute(change, []).unwrap_err().to_string();
+        assert_eq!(refused, "the audit log is append-only", "{change}");
+    }
+    assert_eq!(world.store.audit(tenant).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn reading_goes_on_while_another_process_writes() {
     let (store, directory) = open_here();
     let world = World::new(Arc::new(store));
     let tenant = world.tenant("default").await;
     let other = rusqlite::Connection::open(database(&directory)).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE; DELETE FROM audit").unwrap();
+    other.execute_batch("BEGIN IMMEDIATE; DELETE FROM event_type").unwrap();
     assert_eq!(world.store.tenants().await.unwrap()[0].id, tenant);
-    assert_eq!(world.store.audit(tenant).await.unwrap().len(), 1);
+    assert_eq!(world.store.event_types(tenant).await.unwrap().len(), 2);
     other.execute_batch("COMMIT").unwrap();
-    assert_eq!(world.store.audit(tenant).await.unwrap().len(), 0);
+    assert_eq!(world.store.event_types(tenant).await.unwrap().len(), 0);
     assert!(world.store.changed_elsewhere().await.unwrap());
 }
