@@ -28,6 +28,8 @@ mod pages;
 mod secrets;
 #[path = "api/support/mod.rs"]
 mod support;
+#[path = "api/web.rs"]
+mod web;
 
 use serde_json::json;
 

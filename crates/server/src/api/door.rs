@@ -217,6 +217,11 @@ pub async fn nowhere(api: Api, request: Request) -> Response {
 
 /// The order of checks. Wrong passwords show only when the body has been read, and are throttled there (`passwords.rs`).
 async fn pass(call: &mut Call, route: &Route) -> Answer {
+    let peer = call.peer.map(|peer| peer.ip());
+    let options = &call.api.app.options;
+    if route.access != Access::Probe && !origin::is_ours(options, peer, &call.uri, &call.headers) {
+        return Err(ApiError::Misdirected);
+    }
     if route.access != Access::Probe && !accepts_json(&call.headers) {
         return Err(ApiError::NotAcceptable);
     }

@@ -36,6 +36,8 @@ pub enum ApiError {
     MethodNotAllowed(Method),
     /// `Accept` excludes JSON.
     NotAcceptable,
+    /// It was sent to a name that isn't ours.
+    Misdirected,
     /// A body of that content type.
     UnsupportedMediaType(String),
     /// Too much; worth another try after that time.
@@ -83,6 +85,7 @@ impl ApiError {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::BadRequest(_) | Self::Invalid(_) | Self::InvalidItems(_) => {
@@ -105,6 +108,9 @@ impl ApiError {
             Self::NotFound => "Not found.".into(),
             Self::MethodNotAllowed(method) => format!("Method \"{method}\" not allowed.").into(),
             Self::NotAcceptable => "Could not satisfy the request Accept header.".into(),
+            Self::Misdirected => {
+                "This service has another name: the Host of the request is not the one of --public-url.".into()
+            }
             Self::UnsupportedMediaType(sent) => {
                 format!("Unsupported media type \"{sent}\" in request.").into()
             }

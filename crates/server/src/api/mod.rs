@@ -43,7 +43,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
+};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::{
@@ -121,7 +124,11 @@ async fn identify_request(State(app): State<Arc<App>>, request: Request, next: N
         let (id, path) = (id.to_str().unwrap_or_default(), uri.path());
         tracing::error!(request_id = id, %method, path, status = response.status().as_u16(), "{text}");
     }
-    response.headers_mut().insert(REQUEST_ID, id);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    // A browser that was made to open an answer takes it for what it says it is, and tells nobody where it was.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Uri, header::HOST, uri::Authority};
 use ipnet::IpNet;
+use url::Url;
 
 use crate::app::ApiOptions;
 
@@ -58,6 +59,21 @@ pub fn absolute_url(
     format!("{scheme}://{host}{path}")
 }
 
+/// Whether a request was sent to a name that is ours, where the operator named one: a page that a browser was made to
+/// believe to be ours by DNS has a name of its own. An address is no such name, and a trusted proxy knows whom it serves.
+pub fn is_ours(options: &ApiOptions, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> bool {
+    let Some(public) = options.public_url.as_ref().and_then(Url::host_str) else { return true };
+    if peer.is_some_and(|peer| is_trusted(peer, &options.trusted_proxies)) {
+        return true;
+    }
+    let host = uri.authority().cloned().or_else(|| headers.get(HOST)?.to_str().ok()?.parse().ok());
+    // HTTP/1.0 may leave the host out; what can't be read is nobody's name.
+    let Some(host) = host else { return !headers.contains_key(HOST) };
+    let name = host.host();
+    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    is_address || name.eq_ignore_ascii_case(public)
+}
+
 fn is_host(text: &&str) -> bool {
     text.parse::<Authority>().is_ok() && !text.contains('@')
 }
@@ -108,6 +124,33 @@ mod tests {
         check("10.0.0.1", &["9.9.9.9:80"], "9.9.9.9");
         check("fd00::1", &["[2606:4700::1]:80"], "2606:4700::1");
         check("fd00::1", &["[2606:4700::1]"], "2606:4700::1");
+    }
+
+    #[test]
+    fn a_name_that_is_not_ours_is_refused_and_addresses_are_not() {
+        let options = |public: Option<&str>| ApiOptions {
+            public_url: public.map(|url| url.parse().unwrap()),
+            is_https: false,
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            body_limit: 0,
+            require_password: false,
+            idempotency_window: Duration::ZERO,
+        };
+        let check = |public, peer: &str, host: &str, expected: bool| {
+            let (peer, headers) = (Some(peer.parse().unwrap()), headers(&[("host", host)]));
+            let ours = is_ours(&options(public), peer, &Uri::from_static("/api/"), &headers);
+            assert_eq!(ours, expected, "{public:?} {host}");
+        };
+        let public = Some("https://hooks.example/base/");
+        check(None, "1.2.3.4", "whatever.example", true);
+        for ours in ["hooks.example", "HOOKS.example:8443", "127.0.0.1:8080", "[::1]", "192.0.2.1"]
+        {
+            check(public, "1.2.3.4", ours, true);
+        }
+        for other in ["rebound.example", "localhost", "hooks.example.evil.example", "", "a b"] {
+            check(public, "1.2.3.4", other, false);
+        }
+        check(public, "10.0.0.1", "inner", true);
     }
 
     #[test]
