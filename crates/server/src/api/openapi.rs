@@ -343,6 +343,8 @@ fn errors(route: &Route, operation: &Operation) -> Vec<ApiError> {
     if route.access != Access::Probe {
         errors.push(ApiError::NotAcceptable);
         errors.push(ApiError::Unavailable(String::new()));
+        errors.push(ApiError::Throttled(Duration::from_secs(30)));
+        errors.push(ApiError::Misdirected);
     }
     if needs_credential {
         errors.extend([ApiError::NotAuthenticated, ApiError::PermissionDenied]);
@@ -359,7 +361,6 @@ fn errors(route: &Route, operation: &Operation) -> Vec<ApiError> {
     errors.extend(operation.errors.iter().filter_map(|status| match status {
         401 => Some(ApiError::TokenNotValid),
         422 => Some(ApiError::KeyReused),
-        429 => Some(ApiError::Throttled(Duration::from_secs(30))),
         _ => None,
     }));
     errors

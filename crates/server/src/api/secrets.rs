@@ -37,8 +37,7 @@ pub const ROUTES: &[Route] = &[
             .answers_many::<Shown<'static>>(200),
         Operation::post("bringSecret", "Bring a signing secret along")
             .takes::<Bringing>()
-            .answers::<Shown<'static>>(201)
-            .fails(&[429]),
+            .answers::<Shown<'static>>(201),
     ]),
     // What anybody may know is no secret: whoever may read the endpoint may read it.
     Route::new(
@@ -57,8 +56,7 @@ pub const ROUTES: &[Route] = &[
     })
     .documented(&[Operation::post("revealSecret", "Reveal the signing secret")
         .may_take::<Confirming>()
-        .answers::<Secret<'static>>(201)
-        .fails(&[429])]),
+        .answers::<Secret<'static>>(201)]),
     Route::new("/api/v2/webhook/endpoint/{id}/secret/expire", &["POST"], Access::Secret, |call| {
         expire(call).boxed()
     })
@@ -67,8 +65,7 @@ pub const ROUTES: &[Route] = &[
         "Expire the signing secret, and make a new one",
     )
     .may_take::<Expiring>()
-    .answers::<endpoints::Shown<'static>>(200)
-    .fails(&[429])]),
+    .answers::<endpoints::Shown<'static>>(200)]),
     Route::new(
         "/api/v2/webhook/endpoint/{id}/secret/{secret_id}/expire",
         &["POST"],
@@ -77,8 +74,7 @@ pub const ROUTES: &[Route] = &[
     )
     .documented(&[Operation::post("endGrace", "End the grace of one expired secret")
         .may_take::<Confirming>()
-        .answers::<endpoints::Shown<'static>>(200)
-        .fails(&[429])]),
+        .answers::<endpoints::Shown<'static>>(200)]),
 ];
 
 /// What a client writes, as the document shows it.
