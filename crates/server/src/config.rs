@@ -70,6 +70,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// How logs are written.
     pub log_format: LogFormat,
+    /// Where metrics are served without a credential, if anywhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// The largest request body, in bytes.
     pub body_limit: usize,
     /// Whether revealing and expiring a secret needs the user's password.
@@ -192,6 +194,7 @@ impl Default for Config {
             retention: Duration::from_secs(30 * 86_400),
             trusted_proxies: Vec::new(),
             log_format: LogFormat::fitting_stderr(),
+            metrics_listen: None,
             body_limit: 1024 * 1024,
             require_password: false,
             catalogue: Catalogue::BuiltIn,

@@ -21,6 +21,7 @@ use crate::{
     ids::Ids,
     lanes::{Job, Lane, Refill, Turn},
     life::{Life, Unfit},
+    metrics::Metrics,
     permits::{Permit, Permits, Unrecorded},
     record::{Finished, RecordingState, Records},
     transport::{Connection, NotConnected, Transport, Unsent},
@@ -53,6 +54,8 @@ pub struct Deliverer {
     pub permits: Permits,
     /// Under whose lease deliveries are attempted, and whether they may be signed.
     pub life: Arc<Life>,
+    /// Counts what is published, and tells what is in flight.
+    pub metrics: Arc<Metrics>,
     /// When a failed delivery is tried again.
     pub schedule: RetrySchedule,
     /// How long a whole try may take, the connection included.

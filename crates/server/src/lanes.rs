@@ -170,6 +170,12 @@ impl Lanes {
         self.budget.held()
     }
 
+    /// How many deliveries wait in all lanes together.
+    pub fn depth(&self) -> usize {
+        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        lanes.values().map(|lane| lane.state().queue.len()).sum()
+    }
+
     /// An endpoint's lane, if it has one already.
     pub fn find(&self, endpoint: EndpointId) -> Option<Arc<Lane>> {
         self.lanes.read().unwrap_or_else(PoisonError::into_inner).get(&endpoint).cloned()

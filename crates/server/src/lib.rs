@@ -24,6 +24,7 @@ pub mod instance;
 pub mod lanes;
 pub mod life;
 pub mod listener;
+pub mod metrics;
 pub mod node;
 mod pace;
 pub mod permits;

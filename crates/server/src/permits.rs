@@ -12,6 +12,7 @@ use crate::lanes::{First, Lane};
 /// that take many permits, and their time, leave a part of them to the first requests of everybody else.
 #[derive(Debug)]
 pub struct Permits {
+    concurrency: usize,
     all: Arc<Semaphore>,
     further: Arc<Semaphore>,
     idle: Arc<Semaphore>,
@@ -33,6 +34,7 @@ impl Permits {
     /// Limits for so many requests in flight, and so many connections at rest.
     pub fn new(concurrency: usize, idle: usize) -> Self {
         Self {
+            concurrency,
             all: Arc::new(Semaphore::new(concurrency)),
             further: Arc::new(Semaphore::new((concurrency - concurrency / 4).max(1))),
             idle: Arc::new(Semaphore::new(idle)),
@@ -48,6 +50,11 @@ impl Permits {
         }
         let all = self.all.clone().acquire_owned().await.ok()?;
         Some(Permit { first, _further, all })
+    }
+
+    /// How many attempts are in flight, or answered and not on disk yet.
+    pub fn in_flight(&self) -> usize {
+        self.concurrency.saturating_sub(self.all.available_permits())
     }
 
     /// Whether one more request could be in flight now.

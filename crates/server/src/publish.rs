@@ -84,8 +84,12 @@ impl Publisher {
             let mut publication = self.prepare(&tenant, &event, &mut ids, &mut handoff)?;
             publication.idempotency = idempotency.clone();
             let answer = answer_of(&publication);
-            let store = self.deliverer.store.clone();
-            let kept = async move { handoff.settle(store.publish(publication).await) };
+            let Deliverer { store, clock, metrics, .. } = &*self.deliverer;
+            let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
+            let kept = async move {
+                let publish = store.publish(publication);
+                handoff.settle(metrics.publish(&*clock, 1, publish).await)
+            };
             match to_its_end(kept).await? {
                 Published::Fresh => return Ok(Acceptance::Accepted(answer)),
                 Published::Stale => tenant = self.look_again(&tenant).await?,
@@ -120,8 +124,12 @@ impl Publisher {
                 publications.push(self.prepare(&tenant, event, &mut ids, &mut handoff)?);
             }
             let answers = publications.iter().map(answer_of).collect();
-            let store = self.deliverer.store.clone();
-            let kept = async move { handoff.settle(store.publish_all(publications).await) };
+            let Deliverer { store, clock, metrics, .. } = &*self.deliverer;
+            let (store, clock, metrics) = (store.clone(), clock.clone(), metrics.clone());
+            let kept = async move {
+                let (count, publish) = (publications.len(), store.publish_all(publications));
+                handoff.settle(metrics.publish(&*clock, count, publish).await)
+            };
             if to_its_end(kept).await? != Published::Stale {
                 return Ok(answers);
             }

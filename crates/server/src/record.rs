@@ -24,6 +24,7 @@ use crate::{
     dispatch::{Note, Notes, Stray},
     ids::Ids,
     lanes::{Job, Lane, Refill},
+    metrics::Metrics,
     permits::Unrecorded,
     vault::Vault,
 };
@@ -132,6 +133,8 @@ pub struct Recorder {
     pub ids: Arc<Ids>,
     /// Tells dispatch when something is due.
     pub notes: Notes,
+    /// Counts what became of attempts.
+    pub metrics: Arc<Metrics>,
     /// Whether it works.
     pub state: Arc<RecordingState>,
     /// From then on what can't be recorded is left to the next life.
@@ -185,17 +188,26 @@ impl Recorder {
             .map(|(finished, id)| finished.into_record(id))
             .unzip();
         let records: Arc<[AttemptRecord]> = records.into();
-        match self.insist(|| self.store.record_all(records.clone())).await {
+        match self.insist(|| self.keep(records.clone())).await {
             Some(Ok(recorded)) => self.follow_up(follow_ups.into_iter().zip(recorded)).await,
             Some(Err(_)) => self.record_singly(&records, follow_ups).await,
             None => {}
         }
     }
 
+    async fn keep(&self, records: Arc<[AttemptRecord]>) -> Result<Vec<Recorded>, StoreError> {
+        let count = records.len();
+        self.metrics.record(&*self.clock, count, self.store.record_all(records)).await
+    }
+
+    async fn keep_one(&self, record: AttemptRecord) -> Result<Recorded, StoreError> {
+        self.metrics.record(&*self.clock, 1, self.store.record(record)).await
+    }
+
     /// One of many is at fault: the others are recorded without it.
     async fn record_singly(&self, records: &[AttemptRecord], follow_ups: Vec<FollowUp>) {
         for (record, follow_up) in records.iter().zip(follow_ups) {
-            match self.insist(|| self.store.record(record.clone())).await {
+            match self.insist(|| self.keep_one(record.clone())).await {
                 Some(Ok(recorded)) => self.follow_up([(follow_up, recorded)]).await,
                 // The delivery stays leased to this life; the next one attempts it again.
                 Some(Err(error)) => {
@@ -235,10 +247,14 @@ impl Recorder {
     async fn follow_up(&self, recorded: impl IntoIterator<Item = (FollowUp, Recorded)>) {
         let mut lanes = BTreeMap::<EndpointId, Arc<Lane>>::new();
         for (follow_up, recorded) in recorded {
-            let FollowUp { job, lane, permit, held_up, next, deactivates_endpoint } = follow_up;
+            let FollowUp { job, lane, permit, held_up, duration, next, deactivates_endpoint } =
+                follow_up;
             let delivery = job.delivery.id;
             // Before the lane is asked whether it has room.
             drop((job, permit, held_up));
+            if recorded == Recorded::Done {
+                self.metrics.attempted(&next, duration);
+            }
             match (recorded, next) {
                 (Recorded::LeaseLost, _) => {
                     tracing::debug!(%delivery, "its endpoint, or its lease, is gone")
@@ -274,6 +290,7 @@ struct FollowUp {
     lane: Arc<Lane>,
     permit: Unrecorded,
     held_up: Option<oneshot::Sender<()>>,
+    duration: Duration,
     next: Next,
     deactivates_endpoint: bool,
 }
@@ -303,7 +320,7 @@ impl Finished {
             next,
             deactivates_endpoint,
         };
-        let Self { job, lane, permit, held_up, .. } = self;
-        (record, FollowUp { job, lane, permit, held_up, next, deactivates_endpoint })
+        let Self { job, lane, permit, held_up, duration, .. } = self;
+        (record, FollowUp { job, lane, permit, held_up, duration, next, deactivates_endpoint })
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     lanes::{Bounds, Lanes},
     life::Life,
     listener::Https,
+    metrics::Metrics,
     node::{self, Node},
     permits::Permits,
     publish::Publisher,
@@ -161,6 +162,12 @@ impl Service {
             format!("can't listen on {}; --listen chooses another address", config.listen)
         })?;
         let address = listener.local_addr()?;
+        let metrics_listener = match config.metrics_listen {
+            Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
+                format!("can't listen on {address}; --metrics-listen chooses another address")
+            })?),
+            None => None,
+        };
         let (stopping, loops, workers) =
             (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
 
@@ -187,7 +194,10 @@ impl Service {
         }));
         let (records, finished) = Records::channel();
         let recording = Arc::<RecordingState>::default();
+        let metrics = Arc::new(Metrics::new()?);
+        loops.spawn(metrics.clone().gather(clock.clone(), stopping.clone()));
         let recorder = Arc::new(Recorder {
+            metrics: metrics.clone(),
             store: instance.store.clone(),
             directory: directory.clone(),
             vault: instance.vault.clone(),
@@ -198,6 +208,7 @@ impl Service {
             stopping: stopping.clone(),
         });
         let deliverer = Arc::new(Deliverer {
+            metrics,
             store: instance.store.clone(),
             directory: directory.clone(),
             transport: Arc::new(Network::new(&config, egress.clone())?),
@@ -299,6 +310,11 @@ impl Service {
         let acceptor = https.as_ref().map(Https::acceptor).transpose()?;
         if let Some(https) = https {
             loops.spawn(https.renew(clock.clone(), stopping.clone()));
+        }
+        if let Some(listener) = metrics_listener {
+            tracing::info!("metrics at http://{}/metrics", listener.local_addr()?);
+            let router = api::metrics::open_router(app.clone());
+            doors.spawn(accept(listener, None, router, closing.clone(), clock.clone()));
         }
         doors.spawn(accept(
             listener,

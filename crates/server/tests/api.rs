@@ -20,6 +20,8 @@ mod endpoints;
 mod event_types;
 #[path = "api/events.rs"]
 mod events;
+#[path = "api/metrics.rs"]
+mod metrics;
 #[path = "api/pages.rs"]
 mod pages;
 #[path = "api/secrets.rs"]

@@ -8,6 +8,8 @@ use postrider_kernel::Role;
 pub enum Access {
     /// Load balancers and supervisors: no credential, and no talk about representations.
     Probe,
+    /// Operators, whatever text they ask for: Prometheus does not ask for JSON.
+    Metrics,
     /// Everyone; a credential is ignored.
     Open,
     /// Admins, and viewers who only read.
@@ -23,6 +25,11 @@ pub enum Access {
 }
 
 impl Access {
+    /// Whether what it answers is JSON, which the client then has to accept.
+    pub fn speaks_json(self) -> bool {
+        !matches!(self, Self::Probe | Self::Metrics)
+    }
+
     /// Whether a credential is asked for.
     pub fn needs_credential(self) -> bool {
         !matches!(self, Self::Probe | Self::Open)
@@ -35,7 +42,7 @@ impl Access {
         match (role, self) {
             _ if asks_what_is_possible || !self.needs_credential() => true,
             (Role::Operator, _) => true,
-            (_, Self::Instance) => false,
+            (_, Self::Instance | Self::Metrics) => false,
             (Role::Admin, _) => true,
             (Role::Viewer, Self::Secret) => false,
             (Role::Viewer, _) => reads,
@@ -59,6 +66,7 @@ mod tests {
             Access::Instance,
             Access::Catalogue,
             Access::Publishing,
+            Access::Metrics,
         ] {
             for role in Role::ALL {
                 let may = [Method::GET, Method::POST, Method::DELETE, Method::OPTIONS]
@@ -90,6 +98,10 @@ mod tests {
         Publishing admin: GET POST DELETE OPTIONS
         Publishing publisher: POST OPTIONS
         Publishing viewer: GET OPTIONS
+        Metrics operator: GET POST DELETE OPTIONS
+        Metrics admin: OPTIONS
+        Metrics publisher: OPTIONS
+        Metrics viewer: OPTIONS
         ");
     }
 }

@@ -30,7 +30,7 @@ use super::{
     origin,
     page::Query,
 };
-use crate::directory::TenantView;
+use crate::{directory::TenantView, metrics::RouteTimes};
 
 /// What answers for a path, once the request is through the door.
 pub type Serve = for<'call> fn(&'call mut Call) -> BoxFuture<'call, Answer>;
@@ -175,9 +175,11 @@ impl Call {
 pub async fn enter(
     api: Api,
     route: &'static Route,
+    times: &RouteTimes,
     allow: HeaderValue,
     request: Request,
 ) -> Response {
+    let begun = api.app.clock.monotonic();
     let (mut parts, body) = request.into_parts();
     let Some(params) = parts.extract::<RawPathParams>().await.ok().and_then(params_of) else {
         return nowhere(api, Request::from_parts(parts, body)).await;
@@ -198,6 +200,7 @@ pub async fn enter(
     let mut response = pass(&mut call, route).await.unwrap_or_else(IntoResponse::into_response);
     call.body.drain(&call.headers, &*call.api.app.clock).await;
     response.headers_mut().insert(ALLOW, allow);
+    times.took(call.api.app.clock.monotonic().saturating_sub(begun), response.status());
     if is_head { without_body(response) } else { response }
 }
 
@@ -212,7 +215,7 @@ pub async fn nowhere(api: Api, request: Request) -> Response {
 /// The order of checks. Nothing is counted against a throttle here: wrong passwords, the one thing that is throttled,
 /// show only when the body has been read (`passwords.rs`).
 async fn pass(call: &mut Call, route: &Route) -> Answer {
-    if route.access != Access::Probe && !accepts_json(&call.headers) {
+    if route.access.speaks_json() && !accepts_json(&call.headers) {
         return Err(ApiError::NotAcceptable);
     }
     if route.access.needs_credential() {

@@ -22,6 +22,7 @@ pub mod health;
 mod history;
 mod input;
 mod jwt;
+pub mod metrics;
 pub mod openapi;
 mod origin;
 mod page;
@@ -54,7 +55,7 @@ use crate::{app::App, clock, config::NodeRole};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The paths, by resource.
-const ROUTES: [&[door::Route]; 13] = [
+const ROUTES: [&[door::Route]; 14] = [
     endpoints::ROUTES,
     event_types::ROUTES,
     attempts::ROUTES,
@@ -68,6 +69,7 @@ const ROUTES: [&[door::Route]; 13] = [
     tenants::ROUTES,
     health::ROUTES,
     openapi::ROUTES_OF_DOCUMENT,
+    metrics::ROUTES,
 ];
 
 /// What a request needs besides itself.
@@ -86,8 +88,11 @@ pub fn router(app: Arc<App>, role: NodeRole) -> Router {
     let routes = if role == NodeRole::Worker { &[health::ROUTES][..] } else { &ROUTES[..] };
     for route in routes.iter().copied().flatten() {
         let (api, allow) = (api.clone(), route.allow());
-        let enter =
-            any(move |request: Request| door::enter(api.clone(), route, allow.clone(), request));
+        let times = Arc::new(api.app.publisher.deliverer.metrics.route(route.path));
+        let enter = any(move |request: Request| {
+            let (api, times, allow) = (api.clone(), times.clone(), allow.clone());
+            async move { door::enter(api, route, &times, allow, request).await }
+        });
         // Both forms of a path mean the same; clients lose a body when they are redirected.
         router = router.route(route.path, enter.clone()).route(&format!("{}/", route.path), enter);
     }

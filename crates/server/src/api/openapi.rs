@@ -39,6 +39,7 @@ pub struct Operation {
     body: Option<Body>,
     status: u16,
     answer: Option<Schema>,
+    media_type: &'static str,
     /// A status that has the same shape.
     or: Option<u16>,
     errors: &'static [u16],
@@ -91,7 +92,19 @@ impl Parameter {
 impl Operation {
     const fn new(method: &'static str, id: &'static str, summary: &'static str) -> Self {
         let (parameters, body, answer, errors): (&[_], _, _, &[_]) = (&[], None, None, &[]);
-        Self { method, id, summary, parameters, body, status: 204, answer, or: None, errors }
+        let media_type = "application/json";
+        Self {
+            method,
+            id,
+            summary,
+            parameters,
+            body,
+            status: 204,
+            answer,
+            media_type,
+            or: None,
+            errors,
+        }
     }
 
     /// GET. `id` is unique in the document.
@@ -157,6 +170,11 @@ impl Operation {
     /// It answers an object of which no more is said.
     pub const fn answers_any(self, status: u16) -> Self {
         Self { status, answer: Some(|_| json!({"type": "object"})), ..self }
+    }
+
+    /// It answers a text of its own kind.
+    pub const fn answers_text(self, media_type: &'static str) -> Self {
+        Self { status: 200, answer: Some(|_| json!({"type": "string"})), media_type, ..self }
     }
 
     /// It may answer that with the same shape.
@@ -311,7 +329,7 @@ fn responses(route: &Route, operation: &Operation, components: &mut Components) 
         let reason = StatusCode::from_u16(status).unwrap_or_default().canonical_reason();
         let mut described = json!({"description": reason});
         if let Some(schema) = operation.answer {
-            described["content"] = json!({"application/json": {"schema": schema(components)}});
+            described["content"] = json!({operation.media_type: {"schema": schema(components)}});
         }
         if status == StatusCode::CREATED.as_u16() {
             described["links"] = links(route);
@@ -340,7 +358,7 @@ fn links(route: &Route) -> Value {
 fn errors(route: &Route, operation: &Operation) -> Vec<ApiError> {
     let needs_credential = route.access.needs_credential();
     let mut errors = vec![ApiError::Internal(String::new())];
-    if route.access != Access::Probe {
+    if route.access.speaks_json() {
         errors.push(ApiError::NotAcceptable);
         errors.push(ApiError::Unavailable(String::new()));
     }

@@ -65,7 +65,7 @@ impl Setting {
 }
 
 /// Every option of `serve` but `--config`, in the order of `--help` and of `postrider.example.toml`.
-pub static SETTINGS: [Setting; 28] = [
+pub static SETTINGS: [Setting; 29] = [
     Setting {
         key: "listen",
         value_name: "ADDR",
@@ -272,6 +272,14 @@ pub static SETTINGS: [Setting; 28] = [
         take: |config, text| put(&mut config.log_format, log_format(text)),
     },
     Setting {
+        key: "metrics_listen",
+        value_name: "ADDR",
+        help: "Where /metrics is served without a credential; empty: nowhere, and on the API's address role operator may",
+        form: Form::Value,
+        default: "",
+        take: |config, text| put(&mut config.metrics_listen, optional_address(text)),
+    },
+    Setting {
         key: "body_limit",
         value_name: "BYTES",
         help: "The largest body of a request to the API, and so the largest event; a bulk of events may have 16 MiB",
@@ -304,6 +312,13 @@ fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
 
 fn parse<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("expected {expected}"))
+}
+
+fn optional_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    match text {
+        "" => Ok(None),
+        _ => parse(text, "an address with a port, such as 127.0.0.1:9090").map(Some),
+    }
 }
 
 fn public_url(text: &str) -> Result<Option<Url>, String> {

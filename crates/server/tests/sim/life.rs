@@ -13,6 +13,7 @@ use postrider::{
     ids::Ids,
     lanes::Lanes,
     life,
+    metrics::Metrics,
     node::{self, Node},
     permits::Permits,
     publish::Publisher,
@@ -88,7 +89,9 @@ impl Life {
         let seen =
             Seen { lanes: lanes.clone(), directory: directory.clone(), clock: clock.clone() };
         world.ledger().process_began(node, seen);
+        let metrics = Arc::new(Metrics::new().expect("its tables are not empty"));
         let recorder = Arc::new(Recorder {
+            metrics: metrics.clone(),
             store: store.clone(),
             directory: directory.clone(),
             vault: vault.clone(),
@@ -101,6 +104,7 @@ impl Life {
         let waits: Vec<_> = plan.waits.iter().map(|wait| wait.as_secs_f64().to_string()).collect();
         let schedule: RetrySchedule = waits.join(",").parse().expect("it is a schedule");
         let deliverer = Arc::new(Deliverer {
+            metrics,
             store: store.clone(),
             directory: directory.clone(),
             transport: Arc::new(SimNetwork { world: world.clone(), node, life: life.clone() }),

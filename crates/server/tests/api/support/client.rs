@@ -147,7 +147,13 @@ impl Answer {
         assert!(answer.header("x-request-id").is_some(), "every answer has an id: {answer:?}");
         assert!(!is_head || body.is_empty(), "HEAD has no body");
         if !body.is_empty() {
-            assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
+            let is_metrics = body.starts_with("# HELP postrider_");
+            let known = if is_metrics {
+                "text/plain; version=0.0.4; charset=utf-8"
+            } else {
+                "application/json"
+            };
+            assert_eq!(answer.header("content-type"), Some(known), "{answer:?}");
             let length = answer.header("content-length").map(|length| length.parse().unwrap());
             assert_eq!(length, Some(body.len()), "{answer:?}");
         }
