@@ -31,7 +31,7 @@ const DATABASE: &str = "postrider.db";
 
 pub fn fails(scale: Scale) -> anyhow::Result<String> {
     let mut said = Vec::new();
-    for (name, inject) in [("", None), (" with failing syncs", Some("40+9"))] {
+    for (name, inject) in [("", None), (" with failing syncs", Some("400+"))] {
         let steps = record(inject)?;
         let checked = cut_often(&steps, scale)?;
         said.push(format!("{checked}{name}"));
@@ -53,8 +53,13 @@ fn record(inject: Option<&str>) -> anyhow::Result<Vec<Step>> {
     let receiver = Receiver::start()?;
     server.client().create_endpoint(&receiver.target(Manner::Moody, 0).0)?;
     let publishers = Publishers::start(&server.door(), Load { bytes: 2_000, ..LOAD });
-    wait_for_count("events were accepted", EVENTS, || publishers.accepted())?;
-    server.kill()?;
+    if inject.is_some() {
+        // The first sync that fails stops it.
+        wait_until("it stopped", || Ok(server.ended()?.is_some()))?;
+    } else {
+        wait_for_count("events were accepted", EVENTS, || publishers.accepted())?;
+        server.kill()?;
+    }
     let accepted = publishers.finish()?;
     let told = |steps: &[Step]| -> HashSet<i64> {
         let told = |step: &Step| match step {
