@@ -129,7 +129,7 @@ async fn what_dead_nodes_would_miss_is_taken_away() {
     let (store, _database) = open_here().await;
     let Lease(dead) = store.begin_life().await.unwrap();
     let mut client = store.client().await.unwrap();
-    let expire = "UPDATE node SET lease_until = clock_timestamp(), signs_until = clock_timestamp() WHERE id = $1";
+    let expire = "UPDATE node SET lease_until = now(), signs_until = now() WHERE id = $1";
     client.execute(expire, &[&dead]).await.unwrap();
     let tomorrow = [MIGRATIONS, &TOMORROW].concat();
     assert_eq!(migrate(&mut client, &tomorrow).await.unwrap().waiting, 0);
