@@ -82,6 +82,11 @@ impl Claims {
     fn is_access(&self) -> bool {
         self.token_type.as_deref() == Some("access") && self.jti.is_some() && self.iat.is_some()
     }
+
+    /// Whether it counts as one now.
+    fn count(&self, now: Timestamp) -> bool {
+        self.is_access() && self.validity().holds(now)
+    }
 }
 
 /// A string or a number.
@@ -126,8 +131,7 @@ pub fn looks_like_one(token: &str) -> bool {
 /// Whom a JWT stands for, when it holds as a credential.
 pub async fn verify(app: &App, token: &str, now: Timestamp) -> Result<Identity, ApiError> {
     let (user, claims) = signed_by_user(app, token).await?;
-    let validity = claims.validity();
-    if !user.is_active || !claims.is_access() || !validity.holds(now) {
+    if !user.is_active || !claims.count(now) {
         return Err(ApiError::TokenNotValid);
     }
     Ok(Identity {
@@ -135,14 +139,13 @@ pub async fn verify(app: &App, token: &str, now: Timestamp) -> Result<Identity, 
         tenant: user.tenant,
         actor: Actor::User(user.id),
         user: Some(user.id),
-        validity,
+        validity: claims.validity(),
     })
 }
 
 /// Whether a token holds as a credential, if this secret signs: [`verify`] for whoever has no users.
 pub fn holds(token: &str, secret: &[u8], now: Timestamp) -> bool {
-    let claims = signed_claims(token, secret);
-    claims.is_some_and(|claims| claims.is_access() && claims.validity().holds(now))
+    signed_claims(token, secret).is_some_and(|claims| claims.count(now))
 }
 
 /// The user that a token names and the claims that it holds, if the secret of that user's tenant has signed it.

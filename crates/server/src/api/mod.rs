@@ -69,7 +69,7 @@ const ROUTES: [&[door::Route]; 13] = [
     tokens::ROUTES,
     tenants::ROUTES,
     health::ROUTES,
-    openapi::ROUTES_OF_DOCUMENT,
+    openapi::ROUTES,
 ];
 
 /// What a request needs besides itself.

@@ -15,7 +15,6 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    ROUTES,
     access::Access,
     answer::{self, Answer},
     door::{Call, Route},
@@ -24,7 +23,7 @@ use super::{
 use crate::config::Catalogue;
 
 /// The path of this resource.
-pub const ROUTES_OF_DOCUMENT: &[Route] =
+pub const ROUTES: &[Route] =
     &[Route::new("/api/openapi.json", &["GET"], Access::Open, |call| serve(call).boxed())
         .documented(&[Operation::get("readDocument", "This document").answers_any(200)])];
 
@@ -208,7 +207,7 @@ async fn serve(_: &mut Call) -> Answer {
 pub fn document() -> Value {
     let mut components = Components::new();
     let mut paths = Map::new();
-    for route in ROUTES.iter().copied().flatten() {
+    for route in super::ROUTES.iter().copied().flatten() {
         let operations = route.operations.iter().map(|operation| {
             let described = describe(route, operation, &mut components);
             (operation.method.to_ascii_lowercase(), described)
@@ -327,7 +326,8 @@ fn responses(route: &Route, operation: &Operation, components: &mut Components) 
 /// Where what was made can be asked for: every operation whose path goes on with its id.
 fn links(route: &Route) -> Value {
     let one = format!("{}/{{id}}", route.path);
-    let routes = ROUTES.iter().copied().flatten().filter(|route| route.path.starts_with(&one));
+    let routes =
+        super::ROUTES.iter().copied().flatten().filter(|route| route.path.starts_with(&one));
     let operations = routes.flat_map(|route| route.operations);
     let links = operations.map(|operation| {
         let parameters = json!({"path.id": "$response.body#/id"});
@@ -434,7 +434,7 @@ fn webhooks(components: &mut Components) -> Value {
 mod tests {
     use std::collections::HashSet;
 
-    use super::*;
+    use super::{super::ROUTES, *};
 
     #[test]
     fn every_method_of_every_route_is_documented() {

@@ -32,10 +32,7 @@ pub const ROUTES: &[Route] = &[
             Operation::get("listUsers", "List the tenant's users")
                 .with(&LISTED)
                 .answers_page::<Shown>(),
-            Operation::post("createUser", "Make a user")
-                .takes::<Body>()
-                .answers::<Shown>(201)
-                .fails(&[429]),
+            Operation::post("createUser", "Make a user").takes::<Body>().answers::<Shown>(201),
         ]),
     Route::new("/api/v2/user/{id}", &["GET", "PATCH", "DELETE"], Access::Secret, |call| {
         one(call).boxed()
@@ -47,10 +44,8 @@ pub const ROUTES: &[Route] = &[
             "Change a user's role or password, disable it or enable it again",
         )
         .takes::<Change>()
-        .answers::<Shown>(200)
-        .fails(&[429]),
-        Operation::delete("disableUser", "Disable a user, whose credentials then stop counting")
-            .fails(&[400]),
+        .answers::<Shown>(200),
+        Operation::delete("disableUser", "Disable a user, whose credentials then stop counting"),
     ]),
 ];
 
