@@ -202,7 +202,10 @@ impl Proxy {
             proxy_status: told("proxy-status"),
             squid_error: told("x-squid-error"),
         }) {
-            Verdict::Open => take_over(response).await.map_err(own),
+            Verdict::Open => take_over(response).await.map_err(own)?.ok_or_else(|| {
+                let detail = format!("{place}: the receiver speaks before it is spoken to");
+                NoTunnel::Targets(Failure::new(Cause::Protocol, detail))
+            }),
             Verdict::Refused => Err(failure(Cause::ForbiddenAddress, "refuses it")),
             Verdict::Unreachable => Err(failure(Cause::Connect, "can't reach it")),
             Verdict::OwnFailure => Err(own(format!("its answer to CONNECT is {status}"))),
@@ -258,17 +261,14 @@ impl Proxy {
     }
 }
 
-/// Takes the connection over that has become a tunnel.
-async fn take_over(response: Response<Incoming>) -> Result<TcpStream, String> {
+/// Takes the connection over that has become a tunnel; `None` where something came through it already. Whoever we call
+/// has nothing to say before we have spoken, neither by TLS nor by HTTP: it is no such receiver, and no fault of the proxy's.
+async fn take_over(response: Response<Incoming>) -> Result<Option<TcpStream>, String> {
     let upgraded = upgrade::on(response).await.map_err(|error| format!("no tunnel: {error}"))?;
     let parts = upgraded
         .downcast::<TokioIo<TcpStream>>()
         .map_err(|_| "no tunnel over what was dialled".to_owned())?;
-    // Nobody at the other end speaks before we have: neither TLS nor HTTP.
-    match parts.read_buf.is_empty() {
-        true => Ok(parts.io.into_inner()),
-        false => Err("it speaks into the tunnel".to_owned()),
-    }
+    Ok(parts.read_buf.is_empty().then(|| parts.io.into_inner()))
 }
 
 #[cfg(test)]

@@ -164,6 +164,8 @@ async fn what_the_proxy_says_of_the_target_counts() {
             "the egress proxy can't reach it",
         ),
         (Manner::Answer(403, ""), "forbidden_address", "the egress proxy refuses it"),
+        // A mail server, say: its greeting comes through with the proxy's answer.
+        (Manner::Greeted, "protocol", "the receiver speaks before it is spoken to"),
         // It is alive, and says so: whom it waits for is the target.
         (Manner::Silent, "connect", "the egress proxy got no connection"),
     ] {

@@ -21,6 +21,8 @@ pub enum Manner {
     Tunnel,
     /// Connects to the receiver at that address, whatever it names.
     TunnelTo(SocketAddr),
+    /// Connects to somebody who speaks first.
+    Greeted,
     /// Answers with that status and these header lines.
     Answer(u16, &'static str),
     /// Says nothing.
@@ -102,6 +104,11 @@ async fn behave(mut stream: TcpStream, manner: Manner, place: &str) -> std::io::
             let mut there = TcpStream::connect(place).await?;
             stream.write_all(open).await?;
             copy_bidirectional(&mut stream, &mut there).await.map(drop)
+        }
+        Manner::Greeted => {
+            // In one piece, so that the greeting has come when the answer is read.
+            stream.write_all(&[open, &b"220 mx.receiver.example ESMTP\r\n"[..]].concat()).await?;
+            read_head(&mut stream).await.map(drop)
         }
         Manner::TunnelTo(address) => {
             let mut there = TcpStream::connect(address).await?;
