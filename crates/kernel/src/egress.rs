@@ -63,6 +63,12 @@ pub enum Reason {
         /// The block that the address is in.
         block: IpNet,
     },
+    /// A name resolves to such an address: to which, a stranger isn't told.
+    #[error("it leads to an address that is not a public one, and --egress-allow does not list it")]
+    LeadsInside,
+    /// A name resolves to an address that the operator denied.
+    #[error("it leads to an address that --egress-deny lists")]
+    LeadsToDenied,
     /// The operator denied its address.
     #[error("--egress-deny lists {0}")]
     Denied(IpNet),
@@ -134,7 +140,15 @@ impl EgressPolicy {
     /// Why it may not be reached.
     pub fn check_all(&self, target: &Target, addresses: &[IpAddr]) -> Result<(), Forbidden> {
         let checked = addresses.iter().try_for_each(|&address| self.check(address));
-        checked.map_err(|reason| Forbidden { host: target.host().to_string(), reason })
+        let untold = |reason| match reason {
+            Reason::NotPublic { .. } => Reason::LeadsInside,
+            Reason::Denied(_) => Reason::LeadsToDenied,
+            Reason::LeadsInside | Reason::LeadsToDenied | Reason::Port(..) | Reason::NotHttps => {
+                reason
+            }
+        };
+        checked
+            .map_err(|reason| Forbidden { host: target.host().to_string(), reason: untold(reason) })
     }
 
     /// Where `localhost` leads: those of this machine's two loopback addresses that are allowed. It is this machine by
@@ -149,6 +163,20 @@ impl EgressPolicy {
         let allowed: Vec<_> =
             both.into_iter().filter(|&address| self.check(address).is_ok()).collect();
         if allowed.is_empty() { self.check(v4).map(|()| allowed) } else { Ok(allowed) }
+    }
+}
+
+/// Reads a block of addresses. One of IPv4 in IPv6 clothes (`::ffff:10.0.0.0/104`) is that of IPv4: addresses are judged so,
+/// and it would list none.
+pub fn block(text: &str) -> Option<IpNet> {
+    let block: IpNet = text.parse().ok()?;
+    let mapped = match block {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => v6.network().to_ipv4_mapped(),
+        _ => None,
+    };
+    match mapped {
+        Some(v4) => Some(Ipv4Net::new(v4, block.prefix_len() - 96).ok()?.into()),
+        None => Some(block),
     }
 }
 

@@ -40,11 +40,11 @@ impl FromStr for Exception {
     /// Reads a block, an address, or a name, before which a dot may stand.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        if let Ok(block) = text.parse::<IpNet>() {
+        if let Some(block) = super::block(text) {
             return Ok(Self::Block(block));
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self::Block(address.into()));
+            return Ok(Self::Block(address.to_canonical().into()));
         }
         let name = text.trim_matches('.').to_ascii_lowercase();
         // What no target's host could be would silently except nothing.

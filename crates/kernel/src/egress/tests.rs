@@ -151,3 +151,21 @@ fn localhost_is_where_it_is_allowed_to_be() {
     assert_eq!(of(&["127.0.0.0/8", "::1/128"]).loopback().unwrap().len(), 2);
     assert_eq!(of(&["127.0.0.0/8"]).check_target(&target("http://LOCALHOST:9000/")), Ok(()));
 }
+
+#[test]
+fn a_block_of_ipv4_in_ipv6_clothes_lists_what_it_names() {
+    let check = |text: &str, expected: &str| {
+        assert_eq!(block(text).map(|block| block.to_string()).unwrap_or_default(), expected);
+    };
+    check("10.0.0.0/8", "10.0.0.0/8");
+    check("::ffff:10.0.0.0/104", "10.0.0.0/8");
+    check("::ffff:8.8.8.8/128", "8.8.8.8/32");
+    check("::/0", "::/0");
+    check("fe80::/96", "fe80::/96");
+    check("10.0.0.0", "");
+    let denied = vec![block("::ffff:8.8.8.0/120").unwrap()];
+    let policy = EgressPolicy { denied, ..EgressPolicy::default() };
+    for address in ["8.8.8.8", "::ffff:8.8.8.8"] {
+        assert!(policy.check(address.parse().unwrap()).is_err(), "{address}");
+    }
+}

@@ -10,7 +10,10 @@ use std::{
 
 use http::HeaderName;
 use ipnet::IpNet;
-use postrider_kernel::{RetrySchedule, egress::Ports};
+use postrider_kernel::{
+    RetrySchedule,
+    egress::{self, Ports},
+};
 use url::Url;
 
 use super::{Catalogue, Config, DatabaseUrl, LogFormat, NodeRole};
@@ -339,8 +342,8 @@ fn path(text: &str) -> Option<PathBuf> {
 
 fn blocks(text: &str) -> Result<Vec<IpNet>, String> {
     each(text, |part| {
-        part.parse()
-            .map_err(|_| format!("{part:?} is no block of addresses such as 10.0.0.0/8 or ::1/128"))
+        let wrong = || format!("{part:?} is no block of addresses such as 10.0.0.0/8 or ::1/128");
+        egress::block(part).ok_or_else(wrong)
     })
 }
 

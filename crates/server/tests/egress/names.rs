@@ -27,18 +27,20 @@ async fn a_name_that_leads_to_a_forbidden_place_is_refused_at_the_door() {
     let options = ["--dns-server", &dns, "--egress-deny", "127.66.0.0/16"];
     let server = Server::start(&options).await;
     let client = server.client();
+    // Neither the address nor its block, which may be as small: a stranger could ask for the names inside.
+    let inside =
+        "it leads to an address that is not a public one, and --egress-allow does not list it";
     for (name, why) in [
-        ("inside.example", "(private, 10.0.0.0/8), and --egress-allow does not list it"),
-        ("mixed.example", "(loopback, ::1/128), and --egress-allow does not list it"),
-        ("alias.example", "(private, 10.0.0.0/8), and --egress-allow does not list it"),
-        ("denied.example", "--egress-deny lists 127.66.0.0/16"),
+        ("inside.example", inside),
+        ("mixed.example", inside),
+        ("alias.example", inside),
+        ("denied.example", "it leads to an address that --egress-deny lists"),
     ] {
         let refused = client.post(ENDPOINTS, &body(&format!("http://{name}/"))).await;
         assert_eq!(refused.status, 400, "{name}");
         let text = refused.json()["target"][0].as_str().unwrap().to_owned();
         assert!(text.starts_with(&format!("deliveries to {name} are not allowed: ")), "{text}");
         assert!(text.ends_with(why), "{text}");
-        assert!(!text.contains("10.0.0.5"), "what a name inside resolves to is nobody's business");
     }
     // One that resolves to what is allowed, and one that doesn't resolve.
     for name in ["allowed.example", "nowhere.example"] {
