@@ -135,7 +135,7 @@ impl Held {
 /// Whether connections to one may be used for the other: no change of how the two ends prove themselves may be outlived by
 /// a connection that was made before.
 fn is_same_place(one: &EndpointView, other: &EndpointView) -> bool {
-    one.target == other.target && one.ssl_cert_verification == other.ssl_cert_verification
+    one.destination() == other.destination()
 }
 
 /// What became of a delivery in a worker's hands.

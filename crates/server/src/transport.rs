@@ -46,7 +46,7 @@ pub trait Transport: Send + Sync + 'static {
 }
 
 /// Where a connection is to lead, and how it is secured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination<'a> {
     /// Where it leads.
     pub target: &'a Target,
