@@ -28,6 +28,11 @@ impl Access {
         !matches!(self, Self::Probe | Self::Open)
     }
 
+    /// Whether credentials or secrets are made or shown there.
+    pub fn guards_credentials(self) -> bool {
+        matches!(self, Self::Secret | Self::Instance)
+    }
+
     /// Whether a role is large enough. What is allowed is only answered where the path has the method.
     pub fn allows(self, role: Role, method: &Method) -> bool {
         let reads = method == Method::GET || method == Method::HEAD;

@@ -90,6 +90,7 @@ pub struct Call {
     params: Vec<(String, String)>,
     peer: Option<SocketAddr>,
     credential: Option<Credential>,
+    access: Access,
     body: RequestBody,
     admitted: Option<Admitted>,
 }
@@ -162,7 +163,23 @@ impl Call {
         if self.credential.is_some() {
             self.admitted = Some(app.admission.admit(&self.headers, limit, &*app.clock).await?);
         }
-        self.body.read_json(&self.headers, limit, &*app.clock).await
+        let body = self.body.read_json(&self.headers, limit, &*app.clock).await?;
+        // A body may take its time, and who was shut out meanwhile makes no credential, and sees no secret, any more.
+        if self.access.guards_credentials() {
+            self.identify().await?;
+        }
+        Ok(body)
+    }
+
+    /// Checks the credential, and that its role is large enough.
+    async fn identify(&mut self) -> Result<(), ApiError> {
+        let app = &self.api.app;
+        let credential = app.credentials.check(app, &self.headers, self.now()).await?;
+        if !self.access.allows(credential.role, &self.method) {
+            return Err(ApiError::PermissionDenied);
+        }
+        self.credential = Some(credential);
+        Ok(())
     }
 
     /// The largest body that the operator lets through, in bytes.
@@ -192,6 +209,7 @@ pub async fn enter(
         params,
         peer,
         credential: None,
+        access: route.access,
         body: RequestBody::new(body),
         admitted: None,
     };
@@ -216,12 +234,7 @@ async fn pass(call: &mut Call, route: &Route) -> Answer {
         return Err(ApiError::NotAcceptable);
     }
     if route.access.needs_credential() {
-        let credential =
-            call.api.app.credentials.check(&call.api.app, &call.headers, call.now()).await?;
-        if !route.access.allows(credential.role, &call.method) {
-            return Err(ApiError::PermissionDenied);
-        }
-        call.credential = Some(credential);
+        call.identify().await?;
     }
     if call.method == Method::OPTIONS {
         let text = r#"{"renders":["application/json"],"parses":["application/json"]}"#;

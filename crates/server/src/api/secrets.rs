@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::{HeaderValue, Method, StatusCode, header::CACHE_CONTROL};
+use http::{Method, StatusCode};
 use postrider_kernel::{PublicKey, SecretId, SigningSecret, Timestamp, secret::GRACE_MAX};
 use postrider_store::GraceEnded;
 use serde::Serialize;
@@ -240,10 +240,8 @@ async fn reveal(call: &mut Call) -> Answer {
     let admin = &call.api.app.admin;
     let secret = admin.reveal_secret(endpoint.tenant, endpoint.id, call.by()?).await?;
     let secret = secret.ok_or(ApiError::NotFound)?;
-    let mut shown = answer::json(StatusCode::CREATED, &Secret { signing_secret: secret.reveal() });
-    // No cache on the way may keep it.
-    shown.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(shown)
+    let shown = Secret { signing_secret: secret.reveal() };
+    Ok(answer::not_to_keep(answer::json(StatusCode::CREATED, &shown)))
 }
 
 async fn expire(call: &mut Call) -> Answer {

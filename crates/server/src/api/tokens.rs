@@ -158,7 +158,7 @@ async fn create(call: &mut Call) -> Answer {
     };
     let (token, text) = call.api.app.admin.create_token(tenant, draft, by).await?;
     let shown = Shown { token: Some(text), ..Shown::from(token) };
-    Ok(answer::json(StatusCode::CREATED, &shown))
+    Ok(answer::not_to_keep(answer::json(StatusCode::CREATED, &shown)))
 }
 
 /// A token acts for an active user of its tenant, whose role is not above that of whoever makes it.

@@ -151,6 +151,10 @@ async fn one(call: &mut Call) -> Answer {
         return update(call, user.id, change).await.map(|_| answer::no_content());
     }
     let change = read_change(call, own).await?;
+    // The user may have risen while the body came.
+    if !own.manages(look_up(call, user.id).await?.role) {
+        return Err(ApiError::PermissionDenied);
+    }
     let updated = update(call, user.id, change).await?;
     Ok(answer::json(StatusCode::OK, &Shown::from(updated)))
 }

@@ -1,5 +1,7 @@
 //! Users, tokens and tenants over the API.
 
+use std::io::{Read, Write};
+
 use serde_json::{Value, json};
 
 use super::{
@@ -134,4 +136,20 @@ fn the_operator_makes_and_renames_tenants() {
     operator.post(TENANTS, r#"{"name":"apex"}"#).blames("name", taken);
     let keeps = "This tenant keeps its name: requests that name no tenant are about it.";
     operator.patch("/api/v2/tenant/1/", r#"{"name":"new"}"#).blames("name", keeps);
+}
+
+#[test]
+fn who_is_shut_out_while_a_body_comes_makes_no_token() {
+    let server = Server::start();
+    let operator = server.operator();
+    let made = operator.post(TOKENS, r#"{"role":"admin"}"#).json(201);
+    let admin = server.anyone().with_token(made["token"].as_str().unwrap());
+    let body = r#"{"role":"admin"}"#;
+    let lines = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    let mut held = admin.begin(TOKENS, &lines);
+    operator.delete(&format!("{TOKENS}{}/", made["id"])).is(204, "");
+    held.write_all(body.as_bytes()).unwrap();
+    let mut answer = String::new();
+    held.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
