@@ -288,6 +288,8 @@ mod tests {
         assert_eq!(seal_anew(&store, &other).await.unwrap(), Resealed::default());
         assert!(!other.finds_missing_key(), "nothing has changed");
         std::fs::copy(file(&here), file(&there)).unwrap();
+        // Whoever comes upon it first keeps nobody from hearing of it.
+        other.open_sealed(Place::at(at), &sealed).unwrap();
         assert!(other.finds_missing_key());
         assert!(!other.finds_missing_key(), "once is enough");
         assert!(other.follow(&store).await.unwrap());

@@ -11,7 +11,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -86,6 +86,10 @@ pub struct Vault {
     ring: ArcSwap<Ring>,
     /// A ciphertext was met whose key isn't there.
     misses_a_key: AtomicBool,
+    /// Keys have come that whoever missed one has not heard of yet.
+    has_learned: AtomicBool,
+    /// Held by whoever changes the ring, from the look at it on.
+    changing: Mutex<()>,
     clock: Arc<dyn Clock>,
 }
 
@@ -220,13 +224,18 @@ impl Vault {
             return Err(wrong_key(&source, &keys, &kept));
         };
         let ring = ArcSwap::from_pointee(Ring::new(keys, current));
-        Ok(Self { source: Some(source), ring, misses_a_key: AtomicBool::new(false), clock })
+        Ok(Self::around(Some(source), ring, clock))
     }
 
     /// A vault under a key of 32 bytes, which is never rotated; `None` for any other length.
     pub fn with_key(key: &[u8], clock: Arc<dyn Clock>) -> Option<Self> {
         let ring = ArcSwap::from_pointee(Ring::new(vec![MasterKey::new(key)?], 0));
-        Some(Self { source: None, ring, misses_a_key: AtomicBool::new(false), clock })
+        Some(Self::around(None, ring, clock))
+    }
+
+    fn around(source: Option<KeySource>, ring: ArcSwap<Ring>, clock: Arc<dyn Clock>) -> Self {
+        let (misses_a_key, has_learned, changing) = Default::default();
+        Self { source, ring, misses_a_key, has_learned, changing, clock }
     }
 
     /// Where the keys come from.
@@ -259,28 +268,36 @@ impl Vault {
         if self.ring.load().current().has_check(&check) {
             return Ok(true);
         }
-        let mut place = self.ring.load().place_of(&check);
-        if place.is_none() {
+        if self.ring.load().place_of(&check).is_none() {
             self.read_again();
-            place = self.ring.load().place_of(&check);
         }
-        match place {
-            Some(current) => {
-                let keys = self.ring.load().keys.clone();
-                self.ring.store(Arc::new(Ring { keys, current }));
-            }
-            None => self.misses_a_key.store(true, Ordering::Release),
+        let is_there = self.turn_to(&check);
+        if !is_there {
+            self.misses_a_key.store(true, Ordering::Release);
         }
-        Ok(place.is_some())
+        Ok(is_there)
     }
 
-    /// Whether a key that was missing may be there now.
+    /// Seals under the key of that check value from now on, if it is here.
+    fn turn_to(&self, check: &[u8]) -> bool {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.ring.load();
+        let Some(current) = ring.place_of(check) else { return false };
+        self.ring.store(Arc::new(Ring { keys: ring.keys.clone(), current }));
+        true
+    }
+
+    /// Whether a key that was missing may be there now. Somebody else may have come upon it first.
     pub fn finds_missing_key(&self) -> bool {
-        self.misses_a_key.load(Ordering::Acquire) && self.read_again()
+        if self.misses_a_key.load(Ordering::Acquire) {
+            self.read_again();
+        }
+        self.has_learned.swap(false, Ordering::AcqRel)
     }
 
     /// Reads the keys anew; whether there were some that weren't known. What can't be read leaves the keys as they are.
     fn read_again(&self) -> bool {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Ok(Some(keys))) = self.source.as_ref().map(KeySource::read) else { return false };
         let before = self.ring.load();
         let known = |key: &MasterKey| before.find(key.fingerprint).is_some();
@@ -298,7 +315,9 @@ impl Vault {
             }
         }
         self.ring.store(Arc::new(ring));
-        self.misses_a_key.store(false, Ordering::Release);
+        if self.misses_a_key.swap(false, Ordering::AcqRel) {
+            self.has_learned.store(true, Ordering::Release);
+        }
         true
     }
 
