@@ -85,7 +85,9 @@ impl SqliteStore {
     /// what [`SqliteStore::open`] refuses.
     pub fn migrate(path: &Path) -> Result<Vec<&'static str>> {
         let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-        migrate::migrate(&mut Writer::open(path, Durability::Disk)?.connection, MIGRATIONS)
+        let mut connection = Writer::open(path, Durability::Disk)?.connection;
+        connect::settle_log(&connection)?;
+        migrate::migrate(&mut connection, MIGRATIONS)
     }
 
     fn open_with(path: &Path, durability: Durability) -> Result<Self> {
