@@ -1,7 +1,11 @@
 //! The bill of materials: one CycloneDX document for each crate of the workspace, in `sbom` below the target directory,
 //! held to naming what it is made of. `postrider.cdx.json` is that of what users run.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
@@ -37,7 +41,9 @@ pub fn run(cache: &Cache) -> anyhow::Result<Done> {
 /// The crates of the workspace: name and manifest.
 fn packages() -> anyhow::Result<Vec<(String, String)>> {
     let mut command: Command = cargo_command(&["metadata", "--no-deps", "--format-version", "1"]);
-    let output = command.current_dir(checkout()).output().context("cargo can't be run")?;
+    let command = command.current_dir(checkout()).stderr(Stdio::inherit());
+    let output = command.output().context("cargo can't be run")?;
+    ensure!(output.status.success(), "cargo metadata left with {}", output.status);
     let metadata: Value = serde_json::from_slice(&output.stdout)?;
     let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
     let text = |value: &Value| value.as_str().map(str::to_owned).context("a package has no name");
