@@ -240,7 +240,10 @@ async fn converse(
     let write_takes = match conduct {
         Conduct::WasClosed => return Err(closed(false)),
         Conduct::TakesNothing => Duration::MAX,
-        _ if world.network_chance().percent(10) => world.network_chance().millis(1, 1_500),
+        // To take a request slowly is a fault, too, and ends with the others.
+        _ if !world.is_healed() && world.network_chance().percent(10) => {
+            world.network_chance().millis(1, 1_500)
+        }
         _ => Duration::ZERO,
     };
     tokio::select! {

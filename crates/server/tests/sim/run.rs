@@ -41,7 +41,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const BURST: usize = 24;
 
 /// How soon receivers that are well get what is published while others are dead.
-const PROMPTLY: Duration = Duration::from_secs(5);
+const PROMPTLY: Duration = Duration::from_secs(2);
 
 /// What a run came to.
 pub struct Report {
